@@ -1,0 +1,71 @@
+# The verbs of this house. Everything happens inside .venv; nothing else on the machine is touched.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+N ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format generate crash powercut bench clean
+
+help:
+	@echo "make demo        install and run the demonstration"
+	@echo "make test        everything a change must pass: lint, types, tests"
+	@echo "make lint        ruff, the import floors, generated files up to date"
+	@echo "make types       mypy --strict"
+	@echo "make format      put the code into the house format"
+	@echo "make generate    make the blocking client from the async one"
+	@echo "make crash N=20      kill real processes N times and check the histories"
+	@echo "make powercut N=20   cut the power of a loop-mounted disk N times (root)"
+	@echo "make bench       print speed as ratios against other systems"
+	@echo "make clean       remove what the verbs made"
+
+# Installing happens once per change of pyproject.toml: a stamp remembers it.
+$(VENV)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/tidings demo
+
+# pytest comes last, so that its summary closes the output.
+test: lint types
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/generate_blocking.py --check
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+generate: $(VENV)/.installed-dev
+	$(BIN)/python scripts/generate_blocking.py
+
+crash: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.crash.campaign --runs $(N)
+
+powercut: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.crash.powercut --cuts $(N)
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

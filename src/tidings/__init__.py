@@ -1,0 +1,101 @@
+"""Publish-subscribe that starts with no server and grows onto the broker you already run.
+
+The names a program needs; everything else is reached through them. Importing this loads no driver and no event loop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tidings.errors import (
+    BusBusy,
+    Closed,
+    DamagedData,
+    EngineError,
+    GroupNotFound,
+    IncompatibleFormat,
+    InvalidOption,
+    InvalidPattern,
+    InvalidTopic,
+    InvalidURL,
+    LeaseLost,
+    MessageTooLarge,
+    PublishFailed,
+    PublishUnknown,
+    StorageFull,
+    StorageUnavailable,
+    TidingsError,
+    TopicExists,
+    TopicNotFound,
+    UnencodableData,
+    UnsupportedFeature,
+    UsageError,
+)
+from tidings.model.message import Message, Receipt
+from tidings.model.options import Durability, TopicOptions
+
+if TYPE_CHECKING:
+    from tidings.client.aio.client import AsyncClient
+    from tidings.client.aio.listener import AsyncListener
+    from tidings.client.aio.subscription import AsyncSubscription
+    from tidings.client.blocking.client import Client
+    from tidings.client.blocking.listener import Listener
+    from tidings.client.blocking.subscription import Subscription
+    from tidings.client.pubsub import PubSub
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "AsyncClient": "tidings.client.aio.client",
+    "AsyncListener": "tidings.client.aio.listener",
+    "AsyncSubscription": "tidings.client.aio.subscription",
+    "Client": "tidings.client.blocking.client",
+    "Listener": "tidings.client.blocking.listener",
+    "PubSub": "tidings.client.pubsub",
+    "Subscription": "tidings.client.blocking.subscription",
+}
+
+__all__ = [
+    "AsyncClient",
+    "AsyncListener",
+    "AsyncSubscription",
+    "BusBusy",
+    "Client",
+    "Closed",
+    "DamagedData",
+    "Durability",
+    "EngineError",
+    "GroupNotFound",
+    "IncompatibleFormat",
+    "InvalidOption",
+    "InvalidPattern",
+    "InvalidTopic",
+    "InvalidURL",
+    "LeaseLost",
+    "Listener",
+    "Message",
+    "MessageTooLarge",
+    "PubSub",
+    "PublishFailed",
+    "PublishUnknown",
+    "Receipt",
+    "StorageFull",
+    "StorageUnavailable",
+    "Subscription",
+    "TidingsError",
+    "TopicExists",
+    "TopicNotFound",
+    "TopicOptions",
+    "UnencodableData",
+    "UnsupportedFeature",
+    "UsageError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a client when it is first asked for: a blocking program never imports asyncio."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'tidings' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)

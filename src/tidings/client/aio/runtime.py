@@ -1,0 +1,107 @@
+"""The primitives that differ between the two clients; the rest of this folder is the source of the blocking one."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tidings.client.connect import ASYNC, open_engine
+from tidings.spi import AsyncGroupEngine
+
+CANCELLED: tuple[type[BaseException], ...] = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What ends a loop without being a failure of the message."""
+
+
+def log() -> logging.Logger:
+    return logging.getLogger("tidings")
+
+
+def connect(url: str | None) -> AsyncGroupEngine:
+    engine: AsyncGroupEngine = open_engine(url, ASYNC, "tidings.async_engines")
+    return engine
+
+
+def begin(opening: Callable[[], Awaitable[None]]) -> None:
+    """An asynchronous subscription opens when it is entered or first read; opening would have to be awaited."""
+
+
+async def call(handler: Callable[..., Any], *arguments: Any) -> None:
+    """Call a handler, which may be a coroutine function."""
+    result = handler(*arguments)
+    if inspect.isawaitable(result):
+        await result
+
+
+class Signal:
+    """Wakes who waits for it."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def clear(self) -> None:
+        self._event.clear()
+
+    async def wait(self, timeout: float | None) -> None:
+        """Return when set, or after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
+        except TimeoutError:
+            return
+
+
+class Mutex:
+    """A lock that can be given up on."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def acquire(self, timeout: float | None = None) -> bool:
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._lock.acquire()
+        except TimeoutError:
+            return False
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+class Background:
+    """Something that runs beside the program: here a task."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]], name: str) -> None:
+        self._task = asyncio.ensure_future(work())
+        self._task.set_name(name)
+
+    def is_current(self) -> bool:
+        """Whether the caller is what runs here."""
+        return asyncio.current_task() is self._task
+
+    async def finish(self, timeout: float) -> None:
+        """Wait for the end; after `timeout` seconds cancel it."""
+        if not self.is_current():
+            await asyncio.wait((self._task,), timeout=timeout)
+            self._task.cancel()
+            await asyncio.wait((self._task,), timeout=timeout)
+
+
+class Ticker:
+    """Calls `work` every `seconds` until stopped, as long as the event loop turns."""
+
+    def __init__(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        self._task = asyncio.ensure_future(self._run(seconds, work))
+
+    async def _run(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await work()
+
+    def stop(self) -> None:
+        self._task.cancel()

@@ -1,0 +1,287 @@
+"""A subscription: fetching in the right amounts, iterating, acking by itself or as told, and leaving properly."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+from msgspec import Struct
+
+from tidings.client.aio import runtime
+from tidings.client.aio.delivery import AsyncDelivery
+from tidings.errors import Closed, LeaseLost
+from tidings.model.options import (
+    APPETITE_SECONDS,
+    FLUSH_SECONDS,
+    MAX_DELAY_SECONDS,
+    MAX_EXTEND_SECONDS,
+    MAX_PREFETCH,
+    SubscriptionSpec,
+    check_range,
+)
+from tidings.model.retry import retry_delay
+from tidings.spi import AsyncFeed, Settlement
+
+S = TypeVar("S", bound="AsyncSubscription")
+
+
+class SubscriptionStatistics(Struct, frozen=True):
+    """Counts since the subscription was opened. `held` is what was fetched and is not settled; `lost` are settlements
+    that came after the lease had ended; `skipped` messages that retention removed before they were read."""
+
+    delivered: int
+    acked: int
+    nacked: int
+    lost: int
+    held: int
+    skipped: int
+
+
+class AsyncSubscription:
+    """A live reader, made by `client.subscribe`. Use it as a context manager, from one task at a time; settling is safe
+    from any."""
+
+    def __init__(
+        self, open_feed: Callable[[], Awaitable[AsyncFeed[AsyncDelivery]]], spec: SubscriptionSpec, auto_ack: bool
+    ) -> None:
+        self._open_feed = open_feed
+        self._spec = spec
+        self._auto_ack = auto_ack
+        self._feed: AsyncFeed[AsyncDelivery] | None = None
+        self._ticker: runtime.Ticker | None = None
+        self._opening = runtime.Mutex()
+        self._room = runtime.Signal()
+        self._buffer: deque[AsyncDelivery] = deque()
+        self._handed: Sequence[AsyncDelivery] = ()
+        self._done: list[AsyncDelivery] = []
+        self._flushed = self._filled = 0.0
+        self._appetite = 1 if spec.group is not None else spec.prefetch
+        self._unsettled = self._delivered = self._acked = self._nacked = self._lost = 0
+        self._closed = False
+
+    # -- opening and closing
+
+    async def open(self) -> AsyncFeed[AsyncDelivery]:
+        """Begin to collect, if that has not been done; entering and fetching do it too."""
+        if self._closed:
+            raise Closed("the subscription is closed")
+        await self._opening.acquire()
+        try:
+            if self._feed is None:
+                self._feed = await self._open_feed()
+                every = self._feed.renew_every
+                if every is not None:
+                    self._ticker = runtime.Ticker(every, self._renew)
+            return self._feed
+        finally:
+            self._opening.release()
+
+    async def __aenter__(self: S) -> S:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, runtime.CANCELLED):
+            self._handed = ()
+        elif error is not None and self._handed and self._feed is not None and not self._closed:
+            failed, self._handed = [message for message in self._handed if not message.settled], ()
+            await self.settle(failed, "nack")
+        await self.close()
+
+    async def close(self) -> None:
+        """Ack what was handed out and is done, give the rest back at once, and leave. Idempotent.
+
+        A message still being worked on, under `auto_ack`, counts as done: a loop that was left normally is. Whoever
+        waits in `fetch` gets `Closed`, and an iteration ends.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._ticker is not None:
+            self._ticker.stop()
+        if self._feed is not None:
+            self._finish_handed()
+            try:
+                await self._flush()
+            finally:
+                await self._feed.close()
+                self._buffer.clear()
+                self._room.set()
+
+    # -- reading
+
+    def __aiter__(self: S) -> S:
+        return self
+
+    async def __anext__(self) -> AsyncDelivery:
+        self._finish_handed()
+        if not self._buffer:
+            try:
+                await self._fill()
+            except Closed:
+                if self._closed:
+                    raise StopAsyncIteration from None
+                raise
+        elif self._done and time.monotonic() - self._flushed > FLUSH_SECONDS:
+            await self._flush()
+        message = self._buffer.popleft()
+        if self._auto_ack:
+            self._handed = (message,)
+        return message
+
+    async def _fill(self) -> None:
+        """Fetch as much as was worked off in `APPETITE_SECONDS`, at most the prefetch."""
+        if self._spec.group is not None:
+            spent = time.monotonic() - self._filled
+            wanted = 4 * self._appetite if spent < APPETITE_SECONDS else int(self._appetite * APPETITE_SECONDS / spent)
+            self._appetite = max(1, min(self._spec.prefetch, wanted))
+        found: list[AsyncDelivery] = []
+        while not found:
+            found = await self._fetch(self._appetite, None)
+        self._filled = time.monotonic()
+        self._buffer.extend(found)
+
+    async def fetch(self, max_messages: int = 1, timeout: float | None = None) -> list[AsyncDelivery]:
+        """Return 1 to `max_messages` messages, waiting up to `timeout` seconds (None: for ever) for the first; an empty
+        list on timeout. With `auto_ack` what the call before returned is acked now. Raises `Closed`."""
+        check_range("max_messages", max_messages, 1, MAX_PREFETCH)
+        self._finish_handed()
+        if self._buffer:
+            found = [self._buffer.popleft() for _ in range(min(max_messages, len(self._buffer)))]
+        else:
+            found = await self._fetch(max_messages, timeout)
+        if self._auto_ack:
+            self._handed = found
+        return found
+
+    async def batches(self, max_messages: int = 500, max_wait: float = 0.0) -> AsyncIterator[list[AsyncDelivery]]:
+        """Yield lists of 1 to `max_messages` messages: what is there, or what comes in `max_wait` seconds after the
+        first. With `auto_ack` a list is acked when the next one is asked for. Ends when the subscription is closed."""
+        check_range("max_wait", max_wait, 0, MAX_DELAY_SECONDS)
+        while not self._closed:
+            try:
+                batch = await self.fetch(max_messages)
+                deadline = time.monotonic() + max_wait
+                while len(batch) < max_messages and (left := deadline - time.monotonic()) > 0:
+                    self._handed = ()
+                    batch += await self._fetch(max_messages - len(batch), left)
+                    self._handed = batch if self._auto_ack else ()
+            except Closed:
+                if self._closed:
+                    return
+                raise
+            yield batch
+
+    async def _fetch(self, limit: int, timeout: float | None) -> list[AsyncDelivery]:
+        """Fetch from the feed, keeping what is held within the prefetch."""
+        feed = self._feed or await self.open()
+        if self._done:
+            await self._flush()
+        if self._spec.group is not None:
+            limit = min(limit, await self._wait_for_room(timeout))
+            if limit <= 0:
+                return []
+        found = await feed.fetch(limit, timeout)
+        for message in found:
+            message.origin = self
+        self._delivered += len(found)
+        self._unsettled += len(found)
+        return found
+
+    async def _wait_for_room(self, timeout: float | None) -> int:
+        while self._unsettled >= self._spec.prefetch and not self._closed:
+            self._room.clear()
+            await self._room.wait(timeout)
+            if timeout is not None:
+                break
+        return self._spec.prefetch - self._unsettled
+
+    # -- settling
+
+    async def ack(self, messages: Sequence[AsyncDelivery]) -> None:
+        """Ack many messages at the price of one. Raises `LeaseLost` when some had gone; the others are acked."""
+        await self.settle(messages, "ack")
+
+    async def settle(self, messages: Sequence[AsyncDelivery], action: str, delay: float | None = None) -> None:
+        """Ack or nack messages of this subscription, those that are not settled yet."""
+        if delay is not None:
+            check_range("delay_seconds", delay, 0, MAX_DELAY_SECONDS)
+        feed = self._feed
+        if feed is None:
+            raise Closed("the subscription was never opened")
+        unsettled = [message for message in messages if not message.settled]
+        settlements = [Settlement(m, action, self._delay(m, action, delay)) for m in unsettled]
+        try:
+            await feed.settle(settlements)
+        except LeaseLost as lost:
+            self._lost += len(lost.offsets)
+            self._settled(unsettled, action, len(lost.offsets))
+            raise
+        self._settled(unsettled, action, 0)
+
+    @staticmethod
+    def _delay(message: AsyncDelivery, action: str, delay: float | None) -> float:
+        if action != "nack":
+            return 0.0
+        return retry_delay(message.attempt, random.random()) if delay is None else delay
+
+    def _settled(self, messages: Sequence[AsyncDelivery], action: str, lost: int) -> None:
+        for message in messages:
+            message.settled = True
+        self._unsettled -= len(messages)
+        if action == "ack":
+            self._acked += len(messages) - lost
+        else:
+            self._nacked += len(messages) - lost
+        self._room.set()
+
+    async def extend(self, message: AsyncDelivery, seconds: float) -> None:
+        """Keep a message for `seconds` from now. Raises `LeaseLost` when it had gone."""
+        check_range("seconds", seconds, 0, MAX_EXTEND_SECONDS)
+        if self._feed is not None:
+            await self._feed.settle((Settlement(message, "extend", seconds),))
+
+    def done(self, message: AsyncDelivery) -> None:
+        """Ack a message soon, together with others: within `FLUSH_SECONDS` or with the next fetch."""
+        self._done.append(message)
+
+    def _finish_handed(self) -> None:
+        """The loop came back for more: what it had is done."""
+        if self._handed:
+            self._done.extend(self._handed)
+            self._handed = ()
+
+    async def _flush(self) -> None:
+        """Ack what is done. A lease lost meanwhile is counted: the message goes to somebody else, as it must."""
+        done, self._done = self._done, []
+        self._flushed = time.monotonic()
+        if not done:
+            return
+        try:
+            await self.settle(done, "ack")
+        except LeaseLost as lost:
+            runtime.log().warning("%s", lost)
+        except BaseException:
+            self._done = done + self._done
+            raise
+
+    async def _renew(self) -> None:
+        if self._feed is not None and self._unsettled:
+            try:
+                await self._feed.renew()
+            except Closed:
+                return
+            except Exception as error:
+                runtime.log().warning("renewing leases failed, trying again: %s", error)
+
+    def statistics(self) -> SubscriptionStatistics:
+        """Return the counts as they are now."""
+        held = self._unsettled if self._spec.group is not None else len(self._buffer)
+        skipped = self._feed.skipped if self._feed is not None else 0
+        return SubscriptionStatistics(self._delivered, self._acked, self._nacked, self._lost, held, skipped)

@@ -1,0 +1,1 @@
+# Generated from aio/__init__.py by scripts/generate_blocking.py; do not edit.

@@ -1,0 +1,96 @@
+"""The primitives that differ between the two clients: here threads. The other files of this folder are generated."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from tidings.client.connect import BLOCKING, open_engine
+from tidings.spi import GroupEngine
+
+CANCELLED: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What ends a loop without being a failure of the message."""
+
+
+def log() -> logging.Logger:
+    return logging.getLogger("tidings")
+
+
+def connect(url: str | None) -> GroupEngine:
+    engine: GroupEngine = open_engine(url, BLOCKING, "tidings.engines")
+    return engine
+
+
+def begin(opening: Callable[[], None]) -> None:
+    """A blocking subscription is open when `subscribe` returns."""
+    opening()
+
+
+def call(handler: Callable[..., Any], *arguments: Any) -> None:
+    handler(*arguments)
+
+
+class Signal:
+    """Wakes who waits for it."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def clear(self) -> None:
+        self._event.clear()
+
+    def wait(self, timeout: float | None) -> None:
+        """Return when set, or after `timeout` seconds."""
+        self._event.wait(timeout)
+
+
+class Mutex:
+    """A lock that can be given up on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        return self._lock.acquire(timeout=-1 if timeout is None else timeout)
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+class Background:
+    """Something that runs beside the program: here a daemon thread."""
+
+    def __init__(self, work: Callable[[], None], name: str) -> None:
+        self._thread = threading.Thread(target=work, name=name, daemon=True)
+        self._thread.start()
+
+    def is_current(self) -> bool:
+        """Whether the caller is what runs here."""
+        return threading.current_thread() is self._thread
+
+    def finish(self, timeout: float) -> None:
+        """Wait for the end, for at most `timeout` seconds; a thread cannot be cancelled."""
+        if not self.is_current():
+            self._thread.join(timeout)
+
+
+class Ticker:
+    """Calls `work` every `seconds` until stopped, as long as the process lives."""
+
+    def __init__(self, seconds: float, work: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._work = work
+        self._stopped = threading.Event()
+        threading.Thread(target=self._run, name="tidings-renew", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._seconds):
+            self._work()
+
+    def stop(self) -> None:
+        self._stopped.set()

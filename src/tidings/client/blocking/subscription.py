@@ -1,0 +1,288 @@
+# Generated from aio/subscription.py by scripts/generate_blocking.py; do not edit.
+"""A subscription: fetching in the right amounts, iterating, acking by itself or as told, and leaving properly."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+from msgspec import Struct
+
+from tidings.client.blocking import runtime
+from tidings.client.blocking.delivery import Delivery
+from tidings.errors import Closed, LeaseLost
+from tidings.model.options import (
+    APPETITE_SECONDS,
+    FLUSH_SECONDS,
+    MAX_DELAY_SECONDS,
+    MAX_EXTEND_SECONDS,
+    MAX_PREFETCH,
+    SubscriptionSpec,
+    check_range,
+)
+from tidings.model.retry import retry_delay
+from tidings.spi import Feed, Settlement
+
+S = TypeVar("S", bound="Subscription")
+
+
+class SubscriptionStatistics(Struct, frozen=True):
+    """Counts since the subscription was opened. `held` is what was fetched and is not settled; `lost` are settlements
+    that came after the lease had ended; `skipped` messages that retention removed before they were read."""
+
+    delivered: int
+    acked: int
+    nacked: int
+    lost: int
+    held: int
+    skipped: int
+
+
+class Subscription:
+    """A live reader, made by `client.subscribe`. Use it as a context manager, from one task at a time; settling is safe
+    from any."""
+
+    def __init__(
+        self, open_feed: Callable[[], Awaitable[Feed[Delivery]]], spec: SubscriptionSpec, auto_ack: bool
+    ) -> None:
+        self._open_feed = open_feed
+        self._spec = spec
+        self._auto_ack = auto_ack
+        self._feed: Feed[Delivery] | None = None
+        self._ticker: runtime.Ticker | None = None
+        self._opening = runtime.Mutex()
+        self._room = runtime.Signal()
+        self._buffer: deque[Delivery] = deque()
+        self._handed: Sequence[Delivery] = ()
+        self._done: list[Delivery] = []
+        self._flushed = self._filled = 0.0
+        self._appetite = 1 if spec.group is not None else spec.prefetch
+        self._unsettled = self._delivered = self._acked = self._nacked = self._lost = 0
+        self._closed = False
+
+    # -- opening and closing
+
+    def open(self) -> Feed[Delivery]:
+        """Begin to collect, if that has not been done; entering and fetching do it too."""
+        if self._closed:
+            raise Closed("the subscription is closed")
+        self._opening.acquire()
+        try:
+            if self._feed is None:
+                self._feed = self._open_feed()
+                every = self._feed.renew_every
+                if every is not None:
+                    self._ticker = runtime.Ticker(every, self._renew)
+            return self._feed
+        finally:
+            self._opening.release()
+
+    def __enter__(self: S) -> S:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, runtime.CANCELLED):
+            self._handed = ()
+        elif error is not None and self._handed and self._feed is not None and not self._closed:
+            failed, self._handed = [message for message in self._handed if not message.settled], ()
+            self.settle(failed, "nack")
+        self.close()
+
+    def close(self) -> None:
+        """Ack what was handed out and is done, give the rest back at once, and leave. Idempotent.
+
+        A message still being worked on, under `auto_ack`, counts as done: a loop that was left normally is. Whoever
+        waits in `fetch` gets `Closed`, and an iteration ends.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._ticker is not None:
+            self._ticker.stop()
+        if self._feed is not None:
+            self._finish_handed()
+            try:
+                self._flush()
+            finally:
+                self._feed.close()
+                self._buffer.clear()
+                self._room.set()
+
+    # -- reading
+
+    def __iter__(self: S) -> S:
+        return self
+
+    def __next__(self) -> Delivery:
+        self._finish_handed()
+        if not self._buffer:
+            try:
+                self._fill()
+            except Closed:
+                if self._closed:
+                    raise StopIteration from None
+                raise
+        elif self._done and time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._flush()
+        message = self._buffer.popleft()
+        if self._auto_ack:
+            self._handed = (message,)
+        return message
+
+    def _fill(self) -> None:
+        """Fetch as much as was worked off in `APPETITE_SECONDS`, at most the prefetch."""
+        if self._spec.group is not None:
+            spent = time.monotonic() - self._filled
+            wanted = 4 * self._appetite if spent < APPETITE_SECONDS else int(self._appetite * APPETITE_SECONDS / spent)
+            self._appetite = max(1, min(self._spec.prefetch, wanted))
+        found: list[Delivery] = []
+        while not found:
+            found = self._fetch(self._appetite, None)
+        self._filled = time.monotonic()
+        self._buffer.extend(found)
+
+    def fetch(self, max_messages: int = 1, timeout: float | None = None) -> list[Delivery]:
+        """Return 1 to `max_messages` messages, waiting up to `timeout` seconds (None: for ever) for the first; an empty
+        list on timeout. With `auto_ack` what the call before returned is acked now. Raises `Closed`."""
+        check_range("max_messages", max_messages, 1, MAX_PREFETCH)
+        self._finish_handed()
+        if self._buffer:
+            found = [self._buffer.popleft() for _ in range(min(max_messages, len(self._buffer)))]
+        else:
+            found = self._fetch(max_messages, timeout)
+        if self._auto_ack:
+            self._handed = found
+        return found
+
+    def batches(self, max_messages: int = 500, max_wait: float = 0.0) -> Iterator[list[Delivery]]:
+        """Yield lists of 1 to `max_messages` messages: what is there, or what comes in `max_wait` seconds after the
+        first. With `auto_ack` a list is acked when the next one is asked for. Ends when the subscription is closed."""
+        check_range("max_wait", max_wait, 0, MAX_DELAY_SECONDS)
+        while not self._closed:
+            try:
+                batch = self.fetch(max_messages)
+                deadline = time.monotonic() + max_wait
+                while len(batch) < max_messages and (left := deadline - time.monotonic()) > 0:
+                    self._handed = ()
+                    batch += self._fetch(max_messages - len(batch), left)
+                    self._handed = batch if self._auto_ack else ()
+            except Closed:
+                if self._closed:
+                    return
+                raise
+            yield batch
+
+    def _fetch(self, limit: int, timeout: float | None) -> list[Delivery]:
+        """Fetch from the feed, keeping what is held within the prefetch."""
+        feed = self._feed or self.open()
+        if self._done:
+            self._flush()
+        if self._spec.group is not None:
+            limit = min(limit, self._wait_for_room(timeout))
+            if limit <= 0:
+                return []
+        found = feed.fetch(limit, timeout)
+        for message in found:
+            message.origin = self
+        self._delivered += len(found)
+        self._unsettled += len(found)
+        return found
+
+    def _wait_for_room(self, timeout: float | None) -> int:
+        while self._unsettled >= self._spec.prefetch and not self._closed:
+            self._room.clear()
+            self._room.wait(timeout)
+            if timeout is not None:
+                break
+        return self._spec.prefetch - self._unsettled
+
+    # -- settling
+
+    def ack(self, messages: Sequence[Delivery]) -> None:
+        """Ack many messages at the price of one. Raises `LeaseLost` when some had gone; the others are acked."""
+        self.settle(messages, "ack")
+
+    def settle(self, messages: Sequence[Delivery], action: str, delay: float | None = None) -> None:
+        """Ack or nack messages of this subscription, those that are not settled yet."""
+        if delay is not None:
+            check_range("delay_seconds", delay, 0, MAX_DELAY_SECONDS)
+        feed = self._feed
+        if feed is None:
+            raise Closed("the subscription was never opened")
+        unsettled = [message for message in messages if not message.settled]
+        settlements = [Settlement(m, action, self._delay(m, action, delay)) for m in unsettled]
+        try:
+            feed.settle(settlements)
+        except LeaseLost as lost:
+            self._lost += len(lost.offsets)
+            self._settled(unsettled, action, len(lost.offsets))
+            raise
+        self._settled(unsettled, action, 0)
+
+    @staticmethod
+    def _delay(message: Delivery, action: str, delay: float | None) -> float:
+        if action != "nack":
+            return 0.0
+        return retry_delay(message.attempt, random.random()) if delay is None else delay
+
+    def _settled(self, messages: Sequence[Delivery], action: str, lost: int) -> None:
+        for message in messages:
+            message.settled = True
+        self._unsettled -= len(messages)
+        if action == "ack":
+            self._acked += len(messages) - lost
+        else:
+            self._nacked += len(messages) - lost
+        self._room.set()
+
+    def extend(self, message: Delivery, seconds: float) -> None:
+        """Keep a message for `seconds` from now. Raises `LeaseLost` when it had gone."""
+        check_range("seconds", seconds, 0, MAX_EXTEND_SECONDS)
+        if self._feed is not None:
+            self._feed.settle((Settlement(message, "extend", seconds),))
+
+    def done(self, message: Delivery) -> None:
+        """Ack a message soon, together with others: within `FLUSH_SECONDS` or with the next fetch."""
+        self._done.append(message)
+
+    def _finish_handed(self) -> None:
+        """The loop came back for more: what it had is done."""
+        if self._handed:
+            self._done.extend(self._handed)
+            self._handed = ()
+
+    def _flush(self) -> None:
+        """Ack what is done. A lease lost meanwhile is counted: the message goes to somebody else, as it must."""
+        done, self._done = self._done, []
+        self._flushed = time.monotonic()
+        if not done:
+            return
+        try:
+            self.settle(done, "ack")
+        except LeaseLost as lost:
+            runtime.log().warning("%s", lost)
+        except BaseException:
+            self._done = done + self._done
+            raise
+
+    def _renew(self) -> None:
+        if self._feed is not None and self._unsettled:
+            try:
+                self._feed.renew()
+            except Closed:
+                return
+            except Exception as error:
+                runtime.log().warning("renewing leases failed, trying again: %s", error)
+
+    def statistics(self) -> SubscriptionStatistics:
+        """Return the counts as they are now."""
+        held = self._unsettled if self._spec.group is not None else len(self._buffer)
+        skipped = self._feed.skipped if self._feed is not None else 0
+        return SubscriptionStatistics(self._delivered, self._acked, self._nacked, self._lost, held, skipped)

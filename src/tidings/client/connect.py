@@ -1,0 +1,41 @@
+"""From a URL to an engine: the one table of schemes. Strings, so that an engine is imported when it is asked for."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+from tidings.errors import InvalidURL
+from tidings.model.url import parse_url, suggestion
+
+DEFAULT_URL = "file:./.tidings"
+
+_EMBEDDED = "tidings.engines.embedded"
+
+BLOCKING = {"memory": f"{_EMBEDDED}.engine:open_engine", "file": f"{_EMBEDDED}.engine:open_engine"}
+"""Scheme to the function that opens a blocking engine."""
+
+ASYNC = {"memory": f"{_EMBEDDED}.aio:open_engine", "file": f"{_EMBEDDED}.aio:open_engine"}
+"""Scheme to the function that opens an engine for an event loop."""
+
+
+def open_engine(url: str | None, table: dict[str, str], group: str) -> Any:
+    """Open the engine of a URL: the default is `$TIDINGS_URL`, else `file:./.tidings`.
+
+    Other packages add schemes by entry points of the group `tidings.engines` (blocking) or `tidings.async_engines`.
+    """
+    parsed = parse_url(url if url is not None else os.environ.get("TIDINGS_URL") or DEFAULT_URL)
+    target = table.get(parsed.scheme)
+    if target is not None:
+        module, _, name = target.partition(":")
+        return getattr(import_module(module), name)(parsed)
+    return _plugin(parsed.scheme, table, group)(parsed)
+
+
+def _plugin(scheme: str, table: dict[str, str], group: str) -> Any:
+    from importlib.metadata import entry_points
+
+    for found in entry_points(group=group, name=scheme):
+        return found.load()
+    raise InvalidURL(f"no engine for {scheme}:{suggestion(scheme, tuple(table))}")

@@ -1,0 +1,91 @@
+"""What a publisher gives, made into records: ids, headers, keys and sizes are checked here, once for both clients."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from tidings.errors import InvalidOption, MessageTooLarge, UnencodableData
+from tidings.model.codec import encode
+from tidings.model.message import Record
+from tidings.model.options import (
+    MAX_BATCH_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_KEY_BYTES,
+    Durability,
+)
+
+
+def make_record(
+    data: Any, key: str | None, headers: Mapping[str, str] | None, message_id: str | None, limit: int
+) -> Record:
+    """Return the record of one message, or raise the `UsageError` that says what is wrong with it."""
+    content_type, encoded = encode(data)
+    if len(encoded) > limit:
+        raise MessageTooLarge(len(encoded), limit)
+    if key is not None and (not isinstance(key, str) or len(key.encode("utf-8", "replace")) > MAX_KEY_BYTES):
+        raise InvalidOption("partition_key", key, f"give text of at most {MAX_KEY_BYTES} bytes")
+    if message_id is not None:
+        check_id(message_id)
+    return Record(message_id or new_id(), content_type, encoded, key, check_headers(headers) if headers else None)
+
+
+def check_id(message_id: str) -> None:
+    if not isinstance(message_id, str) or not 1 <= len(message_id) <= 128 or not message_id.isprintable():
+        raise InvalidOption("message_id", message_id, "give 1 to 128 printable characters")
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers as they are stored: text, without control characters, of bounded number and size."""
+    size = 0
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str) or not name:
+            raise UnencodableData("headers", f"{name!r}: {value!r} is not text; give names and values as str")
+        if not (name + value).isprintable():
+            raise UnencodableData("headers", f"{name!r} has control characters")
+        size += len(name.encode()) + len(value.encode())
+    if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
+        raise UnencodableData("headers", f"more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes")
+    return dict(headers)
+
+
+def in_batches(records: Iterable[Record], batch_size: int) -> Iterator[list[Record]]:
+    """Part records into what one append stores: at most `batch_size` of them and `MAX_BATCH_BYTES`."""
+    batch: list[Record] = []
+    size = 0
+    for record in records:
+        if batch and (len(batch) >= batch_size or size + len(record.data) > MAX_BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += len(record.data)
+    if batch:
+        yield batch
+
+
+def level(durability: Durability | str | None, default: Durability) -> Durability:
+    """Return the durability asked for."""
+    if durability is None:
+        return default
+    try:
+        return Durability(durability)
+    except ValueError:
+        raise InvalidOption("durability", durability, f"give one of {', '.join(Durability)}") from None
+
+
+def new_id() -> str:
+    """Return an id that nobody else makes: random for the process, then counted."""
+    return f"{_prefix}{next(_counter):x}"
+
+
+def _begin_ids() -> None:
+    global _prefix, _counter
+    _prefix, _counter = secrets.token_hex(6) + "-", itertools.count(1)
+
+
+_begin_ids()
+os.register_at_fork(after_in_child=_begin_ids)

@@ -1,0 +1,130 @@
+"""Small files that every process of a bus reads at a glance: how far each log is, and who sleeps. Hints, never truth.
+
+`board` holds, for each shard, the offset its next message will get, written by the publisher after the log. Comparing it
+with what one saw before tells which of ten thousand topics have something new. `sleepers` holds a mask of interests for
+each process that sleeps; publishers read it after writing, and ring those they find there.
+
+Why no wake-up is lost: a sleeper writes its mask, then looks at the board; a publisher writes the board, then looks for
+masks. Whatever the order, one of the two sees the other. A publisher removes the mask before it rings, so a process that
+is on its feet is not rung again. If it dies in between, the sleeper's own look around after `LOOK_SECONDS` finds out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+from pathlib import Path
+
+LOOK_SECONDS = 0.5
+"""A sleeping process looks around this often: bounds the delay of a lost hint; two reads cost nothing measurable."""
+
+MAX_PROCESSES = 1024
+"""Processes with subscriptions on one bus. Each is eight bytes that every publish reads."""
+
+TOPICS_CHANGED, GROUPS_CHANGED = 0, 1
+"""Words of the board's head: they change when topics come or go, and when a group has something that is no publish."""
+
+EVENTS = 1 << 63
+"""The interest in what is no publish; the other bits stand for shards, by their number modulo 63."""
+
+_HEAD_BYTES = 64
+_WORD = struct.Struct("<Q")
+_MASKS = MAX_PROCESSES * _WORD.size
+_DEAD = {errno.ECONNREFUSED, errno.ENOENT, errno.EAGAIN, errno.ENOBUFS}
+
+
+class Board:
+    """The file `board`."""
+
+    def __init__(self, folder: Path, *, fresh: bool) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_TRUNC if fresh else 0)
+        self._fd = os.open(folder / "board", flags, 0o600)
+
+    def post(self, shard: int, next_offset: int) -> None:
+        """Say that the log of `shard` now ends before `next_offset`."""
+        os.pwrite(self._fd, _WORD.pack(next_offset), _HEAD_BYTES + 8 * shard)
+
+    def written(self, shard: int) -> int:
+        """Return what was posted last for `shard`, 0 if nothing."""
+        data = os.pread(self._fd, 8, _HEAD_BYTES + 8 * shard)
+        return _WORD.unpack(data)[0] if len(data) == 8 else 0
+
+    def bump(self, word: int) -> None:
+        """Change a word of the head. A random value differs from the last one, whoever wrote that."""
+        os.pwrite(self._fd, os.urandom(8), 8 * word)
+
+    def look(self) -> bytes:
+        return os.pread(self._fd, _HEAD_BYTES + 8 * 2**20, 0)
+
+    @staticmethod
+    def head(seen: bytes, word: int) -> bytes:
+        return seen[8 * word : 8 * word + 8]
+
+    @staticmethod
+    def entry(seen: bytes, shard: int) -> bytes:
+        return seen[_HEAD_BYTES + 8 * shard : _HEAD_BYTES + 8 * shard + 8]
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Bells:
+    """The file `sleepers`, and the sockets that wake: each process with a slot has one, named after the slot."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._fd = os.open(folder / "sleepers", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._slot = -1
+
+    def _path(self, slot: int) -> str:
+        """The socket's address, by way of the folder's descriptor: an address has room for 107 bytes only."""
+        return f"/proc/self/fd/{self._folder_fd}/{slot}.bell"
+
+    def hang(self, slot: int) -> int:
+        """Take the bell of a slot that this process holds; return the descriptor to wait on."""
+        self._slot = slot
+        path = self._path(slot)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self._socket.bind(path)
+        return self._socket.fileno()
+
+    def sleep(self, mask: int) -> None:
+        """Say that this process sleeps, and what for."""
+        os.pwrite(self._fd, _WORD.pack(mask), 8 * self._slot)
+
+    def hear(self) -> None:
+        """Take the rings that came."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._socket.recv(8)
+
+    def ring(self, interest: int) -> None:
+        """Wake the processes that sleep with an interest in this."""
+        masks = os.pread(self._fd, _MASKS, 0)
+        if not masks.strip(b"\0"):
+            return
+        for slot, (mask,) in enumerate(_WORD.iter_unpack(masks[: len(masks) // 8 * 8])):
+            if mask & interest and slot != self._slot:
+                os.pwrite(self._fd, bytes(8), 8 * slot)
+                self._ring(slot)
+
+    def _ring(self, slot: int) -> None:
+        try:
+            self._socket.sendto(b"", self._path(slot))
+        except OSError as error:
+            if error.errno not in _DEAD:
+                raise
+
+    def close(self) -> None:
+        if self._slot >= 0:
+            self.sleep(0)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path(self._slot))
+        self._socket.close()
+        os.close(self._fd)
+        os.close(self._folder_fd)

@@ -1,0 +1,281 @@
+"""One open bus of this process: its parts, put together once and shared by all clients that name the same place."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from tidings.engines.embedded import place
+from tidings.engines.embedded.board import GROUPS_CHANGED, TOPICS_CHANGED, Bells, Board
+from tidings.engines.embedded.catalog import SEGMENT_BYTES, Catalog, Log, Shard, Topic
+from tidings.engines.embedded.control import RESERVE_BYTES, Control
+from tidings.engines.embedded.groups import Groups
+from tidings.engines.embedded.hub import Hub
+from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, close_in_child
+from tidings.engines.embedded.log.segments import LogGone
+from tidings.engines.embedded.log.syncing import Point
+from tidings.engines.embedded.presence import Presence
+from tidings.errors import BusBusy, PublishFailed, PublishUnknown
+from tidings.model.clock import Clock, SystemClock
+from tidings.model.message import Receipt, Record
+from tidings.model.options import LEASE_SECONDS, MAX_MESSAGE_BYTES, Durability, TopicOptions
+
+CARE_SECONDS = 5.0
+"""How often somebody who waits looks for deaths that were not told, and for what retention no longer keeps."""
+
+DROPS = 3
+"""How often a publish follows a topic that is dropped and made again under its feet."""
+
+
+class BusOptions(Struct, frozen=True, kw_only=True):
+    """The options of `memory:` and `file:` URLs."""
+
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+    lease_seconds: float = LEASE_SECONDS
+    segment_bytes: int = SEGMENT_BYTES
+    durability: Durability | None = None
+    allow_network_filesystem: bool = False
+
+
+class Bus:
+    """The parts of an open bus. `generation` changes when a forked child opens it again."""
+
+    def __init__(self, folder: Path | None, options: BusOptions, clock: Clock | None = None) -> None:
+        self.folder = folder
+        self.options = options
+        self.clock = clock or SystemClock()
+        self.generation = 0
+        self._opening = threading.RLock()
+        self._cared = 0.0
+        self._open()
+        _buses.add(self)
+
+    def _open(self) -> None:
+        folder = self.folder
+        board: Board | None = None
+        bells: Bells | None = None
+        self.presence: Presence | None = None
+        if folder is not None:
+            place.prepare(folder, allow_network=self.options.allow_network_filesystem)
+        with place.refusing(folder or "memory:"):
+            self.control = Control(folder)
+            self.groups = Groups(self.control)
+            if folder is not None:
+                place.reserve(folder / "reserve", RESERVE_BYTES)
+                board = Board(folder / "topics", fresh=self._is_first_of_boot())
+                bells = Bells(folder / "consumers")
+                self.presence = Presence(folder / "consumers")
+        written = board.written if board is not None else lambda shard: 0
+        self.catalog = Catalog(self.control, folder, self.clock, written, self.options.segment_bytes)
+        self.hub = Hub(board, bells, self.catalog.refresh)
+        self.hub.on_death = self.bury
+        self.catalog.on_new = self.hub.discover
+        self._board, self._bells = board, bells
+        self.catalog.refresh()
+        self.stale = False
+
+    def _is_first_of_boot(self) -> bool:
+        """Whether the machine was started since the bus was used: then the hints and the leases mean nothing."""
+        boot = place.boot_id()
+        if self.control.read("SELECT 1 FROM meta WHERE name = 'boot' AND value = ?", (boot,)):
+            return False
+        with self.control.write() as run:
+            known = run("SELECT value FROM meta WHERE name = 'boot'").fetchall()
+            if known == [(boot,)]:
+                return False
+            run("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (boot,))
+        self.groups.forget_leases()
+        return bool(known)
+
+    def current(self) -> Bus:
+        """Open again in a forked child: locks, sockets and SQLite connections are the parent's alone."""
+        if self.stale:
+            with self._opening:
+                if self.stale:
+                    self.generation += 1
+                    self._open()
+        return self
+
+    def leave_to_parent(self) -> None:
+        """Called in a forked child, where other threads' locks may be held for ever: let go without touching them."""
+        self.stale = True
+        self._opening = threading.RLock()
+        _orphans.append((self.control, self.catalog, self.hub, self._board, self._bells))
+
+    # -- topics
+
+    def topic(self, name: str) -> Topic:
+        """Return the topic, made with default options if need be."""
+        return self.catalog.topics.get(name) or self.create_topic(name, None)
+
+    def create_topic(self, name: str, options: TopicOptions | None) -> Topic:
+        with place.refusing(self.folder):
+            topic, made = self.catalog.create(name, options)
+        if made:
+            self.hub.announce_change(TOPICS_CHANGED)
+        return topic
+
+    def drop_topic(self, name: str) -> None:
+        with place.refusing(self.folder):
+            self.catalog.drop(name)
+        self.hub.announce_change(TOPICS_CHANGED)
+
+    # -- publishing
+
+    def append(
+        self, name: str, records: Sequence[Record], durability: Durability, wait: float = LOCK_WAIT_SECONDS
+    ) -> tuple[list[Receipt], list[tuple[Log, Point]]]:
+        """Store the records; return their receipts, which hold once the points are synced."""
+        topic = self.current().catalog.topics.get(name) or self.create_topic(name, None)
+        shards = topic.shards
+        if len(records) == 1 or len(shards) == 1:
+            shard = shards[0] if len(shards) == 1 else topic.shard_for(records[0].key)
+            base, log, point = self._append(shard, records, wait)
+            receipts = [
+                Receipt(record.id, name, shard.partition, offset, durability)
+                for offset, record in enumerate(records, base)
+            ]
+            return receipts, [(log, point)]
+        return self._append_each(topic, records, durability, wait)
+
+    def _append_each(
+        self, topic: Topic, records: Sequence[Record], durability: Durability, wait: float
+    ) -> tuple[list[Receipt], list[tuple[Log, Point]]]:
+        """Store records of several partitions. When a later partition fails the earlier ones are stored: unknown."""
+        parts: dict[Shard, list[int]] = {}
+        for at, record in enumerate(records):
+            parts.setdefault(topic.shard_for(record.key), []).append(at)
+        receipts: dict[int, Receipt] = {}
+        points: list[tuple[Log, Point]] = []
+        for shard, places in parts.items():
+            try:
+                base, log, point = self._append(shard, [records[at] for at in places], LOCK_WAIT_SECONDS if points else wait)
+            except PublishFailed as error:
+                if not points:
+                    raise
+                stored = tuple(receipt.message_id for receipt in receipts.values())
+                raise PublishUnknown(f"{len(stored)} of {len(records)} messages were stored: {error}", stored) from error
+            points.append((log, point))
+            for offset, at in enumerate(places, base):
+                receipts[at] = Receipt(records[at].id, topic.name, shard.partition, offset, durability)
+        return [receipts[at] for at in range(len(records))], points
+
+    def _append(self, shard: Shard, records: Sequence[Record], wait: float) -> tuple[int, Log, Point]:
+        for _ in range(DROPS):
+            try:
+                self.catalog.use(shard)
+                base, point = shard.log.append(records, wait)
+            except LogGone:
+                self.catalog.refresh()
+                shard = self.topic(shard.topic).shard_for(records[0].key)
+            except OSError as error:
+                raise _not_stored(error) from error
+            else:
+                self.hub.announce(shard.id, base + len(records))
+                return base, shard.log, point
+        raise BusBusy(f"topic {shard.topic!r} was dropped {DROPS} times while publishing to it")
+
+    # -- consumers
+
+    def slot(self) -> int:
+        """Return the slot of this process, taken when first asked for."""
+        presence = self.presence
+        if presence is None:
+            return 0
+        with self._opening:
+            if presence.slot < 0:
+                with place.refusing(self.folder):
+                    slot = presence.enter()
+                    self.hub.hang(slot)
+                self.groups.bury(lambda other: other == slot or not presence.is_alive(other))
+        return presence.slot
+
+    def bury(self) -> None:
+        """Free what dead processes held, and tell those who wait for it."""
+        presence = self.presence
+        if presence is not None and self.groups.bury(lambda slot: not presence.is_alive(slot)):
+            self.announce_groups()
+
+    def announce_groups(self) -> None:
+        """Tell the consumers everywhere that something is theirs to take, or that somebody came or went."""
+        self.hub.announce_change(GROUPS_CHANGED)
+
+    def care(self) -> None:
+        """What is to be done now and then by whoever waits."""
+        now = self.clock.monotonic()
+        if now - self._cared < CARE_SECONDS:
+            return
+        self._cared = now
+        self.bury()
+        for topic in list(self.catalog.topics.values()):
+            if topic.options.retention_period is not None:
+                self._trim(topic)
+
+    @staticmethod
+    def _trim(topic: Topic) -> None:
+        for shard in topic.shards:
+            try:
+                shard.log.trim()
+            except (LogGone, OSError, BusBusy):
+                continue
+
+    def close(self) -> None:
+        _buses.discard(self)
+        if self.stale:
+            return
+        self.catalog.close()
+        self.hub.close()
+        if self._bells is not None:
+            self._bells.close()
+        if self._board is not None:
+            self._board.close()
+        if self.presence is not None:
+            self.presence.leave()
+        self.control.close()
+
+
+def _not_stored(error: OSError) -> PublishFailed:
+    return PublishFailed(f"{error.filename or 'the log'}: {error.strerror}; nothing of this call was stored")
+
+
+# -- one bus per place and process
+
+_buses: weakref.WeakSet[Bus] = weakref.WeakSet()
+_orphans: list[Any] = []
+_shared: dict[str, tuple[Bus, int]] = {}
+_sharing = threading.Lock()
+
+
+def acquire(key: str, make: Callable[[], Bus]) -> Bus:
+    """Return the bus of this key that is open in the process, or open it."""
+    with _sharing:
+        bus, users = _shared.get(key) or (make(), 0)
+        _shared[key] = (bus, users + 1)
+        return bus
+
+
+def release(key: str) -> None:
+    """Close the bus when its last user lets go of it."""
+    with _sharing:
+        bus, users = _shared.pop(key)
+        if users > 1:
+            _shared[key] = (bus, users - 1)
+        else:
+            bus.close()
+
+
+def _after_fork() -> None:
+    global _sharing
+    _sharing = threading.Lock()
+    for bus in list(_buses):
+        bus.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(after_in_child=close_in_child)

@@ -1,0 +1,138 @@
+"""The one SQLite connection of a process to control.db, and the one lock under which everybody writes to it.
+
+SQLite from apsw, and not the interpreter's: several processes write and checkpoint here, which versions before 3.51.3
+can corrupt (sqlite.org/wal.html, the WAL-reset bug). The `flock` is taken before `BEGIN IMMEDIATE` because SQLite's own
+busy handler is unfair: of six writers two starved for as long as the others were busy.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, FileLock, WouldBlock
+from tidings.engines.embedded.schema import DDL, SCHEMA_VERSION
+from tidings.errors import BusBusy, DamagedData, EngineError, IncompatibleFormat, StorageFull, StorageUnavailable
+
+RESERVE_BYTES = 1024 * 1024
+"""Disk space kept in a file of its own and let go when the disk is full, so that consumers can still ack and drain."""
+
+_ERRORS: dict[type[apsw.Error], type[EngineError]] = {
+    apsw.FullError: StorageFull,
+    apsw.BusyError: BusBusy,
+    apsw.LockedError: BusBusy,
+    apsw.ReadOnlyError: StorageUnavailable,
+    apsw.CantOpenError: StorageUnavailable,
+    apsw.PermissionsError: StorageUnavailable,
+    apsw.AuthError: StorageUnavailable,
+    apsw.IOError: StorageUnavailable,
+}
+
+
+class Control:
+    """Transactions on control.db. Safe to share between threads. Nobody takes the lock of a log while holding this."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._mutex = threading.RLock()
+        self._reserve = folder / "reserve" if folder else None
+        self._lock = FileLock(str(folder / "control.lock")) if folder else None
+        self._file = str(folder / "control.db") if folder else ":memory:"
+        with translated(self._file):
+            self._connection = apsw.Connection(self._file)
+            self._prepare()
+        self._depth = 0
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        connection.set_busy_timeout(int(LOCK_WAIT_SECONDS * 1000))
+        self._run = connection.execute
+        with self._locked(LOCK_WAIT_SECONDS):
+            self._run("PRAGMA journal_mode=WAL").fetchall()
+            self._run("PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON")
+            version = self._run("PRAGMA user_version").fetchall()[0][0]
+            if version == 0:
+                self._run(f"BEGIN IMMEDIATE; {DDL} PRAGMA user_version={SCHEMA_VERSION}; COMMIT")
+            elif version > SCHEMA_VERSION:
+                raise IncompatibleFormat(f"{self._file} has version {version}, this tidings knows {SCHEMA_VERSION}: upgrade")
+
+    @contextmanager
+    def _locked(self, wait: float) -> Iterator[None]:
+        if not self._mutex.acquire(timeout=wait):
+            raise WouldBlock if wait <= 0 else BusBusy(f"{self._file}: a thread held the control lock for {wait:g} s")
+        try:
+            if self._lock is not None:
+                self._lock.acquire(wait)
+            try:
+                yield
+            finally:
+                if self._lock is not None:
+                    self._lock.release()
+        finally:
+            self._mutex.release()
+
+    @contextmanager
+    def write(self, wait: float = LOCK_WAIT_SECONDS, *, durable: bool = False) -> Iterator[Any]:
+        """A write transaction; yields `execute(sql, parameters)`. All or nothing: an exception rolls back.
+
+        It survives the death of the process; with `durable` also the loss of power, for what is changed rarely.
+        """
+        with self._locked(wait), translated(self._file):
+            run = self._run
+            if durable:
+                run("PRAGMA synchronous=FULL")
+            try:
+                run("BEGIN IMMEDIATE")
+                try:
+                    yield run
+                    self._commit()
+                except BaseException:
+                    if self._connection.in_transaction:
+                        run("ROLLBACK")
+                    raise
+            finally:
+                if durable:
+                    run("PRAGMA synchronous=NORMAL")
+
+    def _commit(self) -> None:
+        try:
+            self._run("COMMIT")
+        except apsw.FullError:
+            if not self._release_reserve():
+                raise
+            self._run("COMMIT")
+
+    def _release_reserve(self) -> bool:
+        """Let the reserved space go; false when it is gone already."""
+        if self._reserve is None or not self._reserve.exists() or self._reserve.stat().st_size == 0:
+            return False
+        with self._reserve.open("wb"):
+            return True
+
+    def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        """Return the rows of one query, as of now."""
+        with self._mutex, translated(self._file):
+            return self._run(sql, parameters).fetchall()
+
+    def close(self) -> None:
+        with self._mutex:
+            self._connection.close()
+            if self._lock is not None:
+                self._lock.close()
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """The one place where errors of SQLite become errors of tidings."""
+    try:
+        yield
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise DamagedData(what, 0, str(error)) from error
+    except tuple(_ERRORS) as error:
+        raise _ERRORS[type(error)](f"{what}: {error}") from error
+    except apsw.Error as error:
+        raise EngineError(f"{what}: {error}") from error

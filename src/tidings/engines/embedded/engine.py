@@ -1,0 +1,186 @@
+"""The embedded engine, blocking: what `spi.Engine` asks, on a bus of this process."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tidings.engines.embedded import bus as buses
+from tidings.engines.embedded.bus import Bus, BusOptions
+from tidings.engines.embedded.catalog import Topic
+from tidings.engines.embedded.feeds import GroupFeed, TailFeed, bind, start_offset
+from tidings.errors import Closed, GroupNotFound, InvalidURL, UnsupportedFeature
+from tidings.model.capability import Capability
+from tidings.model.message import Receipt, Record
+from tidings.model.options import Durability, Start, SubscriptionSpec, TopicOptions
+from tidings.model.topics import Pattern
+from tidings.model.url import URL, read_options
+from tidings.spi import Feed, GroupEngine, GroupInfo, M, PartitionInfo, Settlement, TopicInfo
+
+ON_DISK = {Capability.OS_DURABILITY, Capability.DISK_DURABILITY, Capability.PROCESSES}
+"""What `file:` can do and `memory:` cannot."""
+
+_private = itertools.count()
+
+
+class BlockingFeed(Feed[M]):
+    """A feed that waits in its thread."""
+
+    def __init__(self, feed: TailFeed[M] | GroupFeed[M]) -> None:
+        self.feed = feed
+
+    @property
+    def renew_every(self) -> float | None:
+        return self.feed.renew_every
+
+    @property
+    def skipped(self) -> int:
+        return self.feed.skipped
+
+    def fetch(self, limit: int, timeout: float | None) -> list[M]:
+        feed = self.feed
+        found = feed.poll(limit)
+        if found or timeout == 0:
+            return found
+        clock = feed.clock
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        while True:
+            left = None if deadline is None else deadline - clock.monotonic()
+            if left is not None and left <= 0:
+                return []
+            feed.wait(left)
+            found = feed.poll(limit)
+            if found:
+                return found
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        self.feed.settle(settlements)
+
+    def renew(self) -> None:
+        self.feed.renew()
+
+    def close(self) -> None:
+        self.feed.close()
+
+
+class EmbeddedEngine:
+    """An open `memory:` or `file:` URL. Safe to share between threads."""
+
+    def __init__(self, path: str, options: BusOptions, memory: bool) -> None:
+        self.name = "memory" if memory else "file"
+        self.capabilities = frozenset(Capability) - (ON_DISK if memory else set())
+        self.max_message_bytes = options.max_message_bytes
+        self.default_durability = Durability.MEMORY if memory else options.durability or Durability.DISK
+        folder = None if memory else Path(path).absolute()
+        shared = f"{self.name}:{folder or path}"
+        self._key = shared if path else f"{shared} {next(_private)}"
+        self._bus = buses.acquire(self._key, lambda: Bus(folder, options))
+        self._feeds: list[TailFeed[Any] | GroupFeed[Any]] = []
+        self._closed = False
+
+    @property
+    def bus(self) -> Bus:
+        if self._closed:
+            raise Closed("the client is closed")
+        return self._bus.current()
+
+    # -- topics
+
+    def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
+        return _info(self.bus.create_topic(name, options))
+
+    def drop_topic(self, name: str) -> None:
+        self.bus.drop_topic(name)
+
+    def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]:
+        catalog = self.bus.catalog
+        catalog.refresh()
+        chosen = sorted(catalog.topics if names is None else catalog.topics.keys() & set(names))
+        return [_info(catalog.topics[name]) for name in chosen]
+
+    # -- messages
+
+    def check(self, durability: Durability) -> Durability:
+        """Return the level that will really be reached when this one is asked for."""
+        if self.name == "memory":
+            if durability is not Durability.MEMORY:
+                raise UnsupportedFeature("memory:", f"durability {durability}", "open a file: URL")
+            return durability
+        return Durability.DISK if durability is Durability.DISK else Durability.OS
+
+    def publish(self, topic: str, records: Sequence[Record], durability: Durability) -> list[Receipt]:
+        reached = self.check(durability)
+        receipts, points = self.bus.append(topic, records, reached)
+        if reached is Durability.DISK:
+            for log, point in points:
+                log.sync(point)
+        return receipts
+
+    def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> Feed[M]:
+        return BlockingFeed(self.feed(spec, message_type))
+
+    def feed(self, spec: SubscriptionSpec, message_type: type[M]) -> TailFeed[M] | GroupFeed[M]:
+        """Open a feed, to be closed with the engine at the latest."""
+        kind = TailFeed if spec.group is None else GroupFeed
+        feed = kind(self.bus, spec, message_type)
+        self._feeds = [other for other in self._feeds if not other.closed]
+        self._feeds.append(feed)
+        return feed
+
+    # -- groups
+
+    def create_group(self, spec: SubscriptionSpec) -> None:
+        bind(self.bus, spec)
+
+    def drop_group(self, group: str) -> None:
+        self.bus.groups.drop(group)
+
+    def seek_group(self, topic: str, group: str, start: Start) -> None:
+        bus = self.bus
+        shards = bus.catalog.find(topic).shards
+        if not any(Pattern.from_stored(pattern).matches(topic) for pattern in bus.groups.bindings().get(group, ())):
+            raise GroupNotFound(group, topic)
+        bus.groups.seek(group, {shard.id: start_offset(bus, shard, start) for shard in shards})
+        bus.announce_groups()
+
+    def groups(self, topic: str | None = None) -> list[GroupInfo]:
+        bus = self.bus
+        bus.catalog.refresh()
+        found = []
+        for group, stored in bus.groups.bindings().items():
+            patterns = [Pattern.from_stored(text) for text in stored]
+            for name, each in sorted(bus.catalog.topics.items()):
+                if (topic is None or name == topic) and any(pattern.matches(name) for pattern in patterns):
+                    ends = {shard.id: shard.log.end() for shard in each.shards}
+                    found.append(bus.groups.describe(group, name, ends))
+        return found
+
+    def close(self) -> None:
+        if not self._closed:
+            for feed in self._feeds:
+                feed.close()
+            self._closed = True
+            buses.release(self._key)
+
+
+def _info(topic: Topic) -> TopicInfo:
+    extents = [(shard.partition, *shard.log.extent()) for shard in topic.shards]
+    return TopicInfo(topic.name, topic.options, tuple(PartitionInfo(*extent) for extent in extents))
+
+
+def open_engine(url: URL) -> EmbeddedEngine:
+    """Open `memory:`, `memory:name` or `file:path`."""
+    return EmbeddedEngine(*place_of(url))
+
+
+def place_of(url: URL) -> tuple[str, BusOptions, bool]:
+    """Return the path, the options and whether it is in memory."""
+    path = url.path.removeprefix("//")
+    if url.scheme == "file" and not path:
+        raise InvalidURL("file: names no directory; give file:./bus or file:/var/lib/bus")
+    return path, read_options(url, BusOptions), url.scheme == "memory"
+
+
+_proof: type[GroupEngine] = EmbeddedEngine

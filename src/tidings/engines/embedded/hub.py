@@ -1,0 +1,257 @@
+"""Waking: tells the feeds of this process which shards have something new, and lets them sleep until then.
+
+A publish in this process touches its feeds directly. What other processes do is seen on the board: by whoever is awake
+when it has nothing left to read, and by sleepers when they are rung.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from tidings.engines.embedded.board import EVENTS, GROUPS_CHANGED, LOOK_SECONDS, TOPICS_CHANGED, Bells, Board
+from tidings.engines.embedded.catalog import Topic
+from tidings.engines.embedded.presence import watch
+from tidings.model.topics import Pattern, Trie
+
+GLANCE_SECONDS = 0.001
+"""A busy reader looks at the board this often: bounds how long a flood on one topic hides another one."""
+
+
+class Listener(Protocol):
+    """What the hub knows of a feed."""
+
+    patterns: tuple[Pattern, ...]
+    waker: Callable[[], None] | None
+
+    def touch(self, shard: int) -> None:
+        """There is something new on the shard."""
+        ...
+
+    def stir(self) -> None:
+        """Something changed that is no publish: a release, a death, a retry."""
+        ...
+
+    def discover(self, topic: Topic) -> None:
+        """A topic appeared that one of the patterns matches."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Whether the feed has reason to try again."""
+        ...
+
+
+class Hub:
+    """The waking of one bus in one process. Safe to share between threads."""
+
+    def __init__(self, board: Board | None, bells: Bells | None, refresh: Callable[[], None]) -> None:
+        self._board = board
+        self._bells = bells
+        self._refresh = refresh
+        self._mutex = threading.RLock()
+        self._leading = threading.Lock()
+        self._by_shard: dict[int, list[Listener]] = {}
+        self._feeds: list[Listener] = []
+        self._trie: Trie[Listener] = Trie()
+        self._seen = b""
+        self._looked = 0.0
+        self._mask = EVENTS
+        self._hung = False
+        self._epoll = select.epoll()
+        self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._kick_fd, select.EPOLLIN)
+        self._watched: dict[int, int] = {}
+        self.on_death: Callable[[], None] = lambda: None
+
+    # -- feeds
+
+    def hang(self, slot: int) -> None:
+        """Begin to hear the bell of this process."""
+        if self._bells is not None:
+            self._epoll.register(self._bells.hang(slot), select.EPOLLIN)
+            self._hung = True
+
+    def add(self, feed: Listener) -> None:
+        with self._mutex:
+            self._feeds.append(feed)
+            for pattern in feed.patterns:
+                self._trie.add(pattern, feed)
+
+    def remove(self, feed: Listener) -> None:
+        with self._mutex:
+            if feed in self._feeds:
+                self._feeds.remove(feed)
+                for pattern in feed.patterns:
+                    self._trie.remove(pattern, feed)
+                for shard, feeds in list(self._by_shard.items()):
+                    if feed in feeds:
+                        self._by_shard[shard] = [other for other in feeds if other is not feed]
+                        if not self._by_shard[shard]:
+                            del self._by_shard[shard]
+
+    def follow(self, feed: Listener, shard: int) -> None:
+        """Touch the feed whenever the shard has something new."""
+        with self._mutex:
+            self._by_shard[shard] = [*self._by_shard.get(shard, ()), feed]
+            self._mask |= 1 << (shard % 63)
+
+    # -- news
+
+    def announce(self, shard: int, next_offset: int) -> None:
+        """A message was stored in this process."""
+        if self._board is not None and self._bells is not None:
+            self._board.post(shard, next_offset)
+            self._bells.ring(1 << (shard % 63))
+        for feed in self._by_shard.get(shard, ()):
+            feed.touch(shard)
+
+    def announce_change(self, word: int) -> None:
+        """Topics or groups changed in this process."""
+        if self._board is not None and self._bells is not None:
+            self._board.bump(word)
+            self._bells.ring(EVENTS)
+        if word == TOPICS_CHANGED:
+            self._refresh()
+        else:
+            self._stir()
+
+    def discover(self, topics: list[Topic]) -> None:
+        """Show new topics to the feeds whose patterns match."""
+        for topic in topics:
+            with self._mutex:
+                feeds = self._trie.match(topic.name)
+            for feed in feeds:
+                feed.discover(topic)
+
+    def _stir(self) -> None:
+        for feed in self._feeds:
+            feed.stir()
+
+    def written(self, shard: int) -> int:
+        """Return the offset that the next message of a shard will get, as far as the board says; 0 if it does not."""
+        return self._board.written(shard) if self._board is not None else 0
+
+    def glance(self) -> None:
+        """Look at the board, unless that was done a moment ago."""
+        if self._board is not None and time.monotonic() - self._looked > GLANCE_SECONDS:
+            self.look()
+
+    def look(self) -> None:
+        """See what other processes did, and touch the feeds it matters to."""
+        if self._board is None:
+            return
+        with self._mutex:
+            seen, self._seen = self._seen, self._board.look()
+            self._looked = time.monotonic()
+            now = self._seen
+            if seen == now:
+                return
+            entry = self._board.entry
+            changed = [shard for shard in self._by_shard if entry(seen, shard) != entry(now, shard)]
+        for shard in changed:
+            for feed in self._by_shard.get(shard, ()):
+                feed.touch(shard)
+        if Board.head(seen, TOPICS_CHANGED) != Board.head(now, TOPICS_CHANGED):
+            self._refresh()
+        if Board.head(seen, GROUPS_CHANGED) != Board.head(now, GROUPS_CHANGED):
+            self._stir()
+
+    # -- sleeping
+
+    def wait(self, feed: Listener, seconds: float | None) -> None:
+        """Return when the feed is ready, when `seconds` or `LOOK_SECONDS` have passed, or a little earlier."""
+        seconds = LOOK_SECONDS if seconds is None else min(seconds, LOOK_SECONDS)
+        if self._board is None:
+            self._wait_for_others(feed, seconds)
+        elif self._leading.acquire(blocking=False):
+            try:
+                feed.waker = self._kick
+                self._sleep(feed, seconds)
+            finally:
+                feed.waker = None
+                self._leading.release()
+                self._hand_over(feed)
+        else:
+            self._wait_for_others(feed, seconds)
+
+    def _wait_for_others(self, feed: Listener, seconds: float) -> None:
+        """Sleep while another thread of this process keeps watch."""
+        event = threading.Event()
+        feed.waker = event.set
+        try:
+            if not feed.is_ready():
+                event.wait(seconds)
+        finally:
+            feed.waker = None
+
+    def _hand_over(self, leader: Listener) -> None:
+        """Wake one of those who wait for others, so that somebody keeps watch."""
+        for feed in self._feeds:
+            if feed is not leader and (waker := feed.waker) is not None:
+                waker()
+                return
+
+    def _kick(self) -> None:
+        os.eventfd_write(self._kick_fd, 1)
+
+    def _sleep(self, feed: Listener, seconds: float) -> None:
+        self.arm()
+        if not feed.is_ready():
+            self.hear(seconds)
+
+    def arm(self) -> None:
+        """Ask to be rung, then look whether there is something already."""
+        if self._bells is not None and self._hung:
+            self._bells.sleep(self._mask)
+        self.look()
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when `hear` has something to do; for event loops."""
+        return self._epoll.fileno()
+
+    def hear(self, seconds: float) -> None:
+        """Sleep until rung or kicked, for at most `seconds`, and see what there is."""
+        for fd, _ in self._epoll.poll(seconds):
+            if fd == self._kick_fd:
+                self._unkick()
+            elif fd in self._watched:
+                self._bury(fd)
+            elif self._bells is not None:
+                self._bells.hear()
+        self.look()
+
+    def _unkick(self) -> None:
+        try:
+            os.eventfd_read(self._kick_fd)
+        except BlockingIOError:
+            return
+
+    # -- deaths
+
+    def watch(self, pids: set[int]) -> None:
+        """Be told when one of these processes ends."""
+        with self._mutex:
+            for pid in pids - set(self._watched.values()) - {os.getpid()}:
+                fd = watch(pid)
+                if fd is not None:
+                    self._watched[fd] = pid
+                    self._epoll.register(fd, select.EPOLLIN)
+
+    def _bury(self, fd: int) -> None:
+        with self._mutex:
+            if self._watched.pop(fd, None) is None:
+                return
+            self._epoll.unregister(fd)
+            os.close(fd)
+        self.on_death()
+
+    def close(self) -> None:
+        """Close the descriptors. In a forked child this leaves the parent's untouched."""
+        for fd in (self._kick_fd, *self._watched):
+            os.close(fd)
+        self._watched.clear()
+        self._epoll.close()

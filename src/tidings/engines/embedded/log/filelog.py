@@ -1,0 +1,336 @@
+"""The log of one shard on disk: appending under the shard's lock, syncing outside it, reading without it.
+
+Any number of processes append to and read one log. Nothing tells them of each other: whoever looks finds how far the
+file has grown. Only the holder of the lock writes, so only he may judge an unfinished batch at the end to be torn.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from bisect import bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, FileLock, WouldBlock
+from tidings.engines.embedded.log.frame import (
+    SEAL,
+    SEGMENT_HEADER_BYTES,
+    Batch,
+    Header,
+    batch_header,
+    body_crc,
+    encode_body,
+)
+from tidings.engines.embedded.log.recovery import Floor, recover, rewrite, step_over
+from tidings.engines.embedded.log.segment import Segment, index_path
+from tidings.engines.embedded.log.segments import LogGone, LogLimits, Segments
+from tidings.engines.embedded.log.syncing import GroupSync, Point
+from tidings.errors import BusBusy, PublishFailed, StorageFull
+from tidings.model.clock import Clock
+from tidings.model.message import Record
+
+CACHED_CHUNKS = 8
+"""Chunks of decoded batches kept, so that the readers of one process share what one of them has read."""
+
+RESUME_POINTS = 256
+"""Places remembered where a reader stopped, so that going on needs no search; one is used per reader at a time."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class FileLog:
+    """One shard's log. Safe to share between threads; every process has its own object for the same folder."""
+
+    def __init__(self, folder: Path, limits: LogLimits, floor: Callable[[], Floor], clock: Clock) -> None:
+        self._folder = folder
+        self._limits = limits
+        self._floor = floor
+        self._clock = clock
+        self._mutex = threading.RLock()
+        self._lock: FileLock | None = None
+        self._segments = Segments(folder)
+        self._active: Segment | None = None
+        self._chunks: deque[list[Batch]] = deque(maxlen=CACHED_CHUNKS)
+        self._resume: OrderedDict[int, Point] = OrderedDict()
+        self._sync = GroupSync(self._flush)
+        self._suspect: Point | None = None
+
+    # -- writing
+
+    def append(self, records: Sequence[Record], wait: float = LOCK_WAIT_SECONDS) -> tuple[int, Point]:
+        """Append the records as one batch; return the first offset, and the point to `sync`.
+
+        All or nothing: on `StorageFull`, `PublishFailed` and `BusBusy` nothing was stored. `wait` bounds the wait for
+        the lock; with 0 it raises `WouldBlock` at once. Raises `LogGone` when the topic was dropped.
+        """
+        body = encode_body(records)
+        crc = body_crc(body)
+        count = len(records)
+        now_ns = int(self._clock.now() * 1e9)
+        with self._exclusive(wait):
+            segment = self._writable(now_ns)
+            base = segment.next_offset
+            time_ns = max(now_ns, segment.last_time_ns)
+            head = batch_header(len(body), crc, base, count, time_ns, segment.salt + segment.end)
+            self._write(segment, head + body)
+            if segment.advance(Header(len(body), crc, base, count, time_ns, 0)):
+                self._write_mark(segment)
+            return base, (segment.base, segment.end)
+
+    def sync(self, point: Point) -> None:
+        """Return when the log is durable up to `point`. Raises `PublishUnknown` when that could not be proven."""
+        self._sync.wait(point)
+
+    @contextmanager
+    def _exclusive(self, wait: float = LOCK_WAIT_SECONDS) -> Iterator[None]:
+        if not self._mutex.acquire(timeout=wait):
+            raise WouldBlock if wait <= 0 else BusBusy(f"{self._folder}: a thread held the log for {wait:g} s")
+        try:
+            lock = self._lock or self._open_lock()
+            lock.acquire(wait)
+            try:
+                yield
+            finally:
+                lock.release()
+        finally:
+            self._mutex.release()
+
+    def _open_lock(self) -> FileLock:
+        try:
+            self._lock = FileLock(str(self._folder / "lock"))
+        except FileNotFoundError:
+            raise LogGone from None
+        return self._lock
+
+    def _writable(self, now_ns: int) -> Segment:
+        """Return the segment to append to, caught up with what others appended."""
+        segment = self._active or self._open_active()
+        size = segment.size()
+        if size < segment.end:
+            self._forget()
+            raise LogGone
+        if size > segment.end and segment.scan(size):
+            recover(segment, Floor())
+        if segment.sealed:
+            segment = self._follow(segment) or self._begin(segment, now_ns)
+            return self._writable(now_ns)
+        return self._roll(segment, now_ns) if self._limits.is_full(segment, now_ns) else segment
+
+    def _write(self, segment: Segment, data: bytes) -> None:
+        """Write at the end of the segment, all of it or nothing."""
+        try:
+            written = os.pwrite(segment.fd, data, segment.end)
+            while written < len(data):
+                written += os.pwrite(segment.fd, data[written:], segment.end + written)
+        except OSError as error:
+            self._take_back(segment)
+            kind = StorageFull if error.errno in _FULL else PublishFailed
+            raise kind(f"{segment.path}: {error.strerror}; nothing of this call was stored") from error
+
+    def _take_back(self, segment: Segment) -> None:
+        """Cut off a half-written batch. If that fails too it stays unfinished, which no reader takes for a batch."""
+        try:
+            os.ftruncate(segment.fd, segment.end)
+        except OSError:
+            self._forget()
+
+    def _write_mark(self, segment: Segment) -> None:
+        """Add the newest mark to the index file. Failing to is no failure: an index is rebuilt by reading on."""
+        try:
+            fd = os.open(index_path(self._folder, segment.base), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError:
+            return
+        try:
+            os.write(fd, segment.pack_mark(*segment.marks[-1]))
+        except OSError:
+            return
+        finally:
+            os.close(fd)
+
+    def _flush(self) -> tuple[Point, OSError | None]:
+        """Sync what is written. The flag `GroupSync.busy` keeps the descriptor open meanwhile."""
+        with self._mutex:
+            segment = self._active or self._reopened()
+            fd, reached = segment.fd, (segment.base, segment.end)
+        try:
+            os.fdatasync(fd)
+        except OSError as error:
+            with self._mutex:
+                self._suspect = self._sync.synced
+                self._forget()
+            return reached, error
+        return reached, None
+
+    # -- segments
+
+    def _open_active(self) -> Segment:
+        """Open and recover the newest segment. Called with the lock."""
+        now_ns = int(self._clock.now() * 1e9)
+        bases = self._segments.refresh()
+        floor = self._floor()
+        if not bases:
+            self._active = self._segments.create(floor.given, now_ns)
+            return self._active
+        self._active = segment = Segment(self._folder, bases[-1])
+        recover(segment, floor)
+        if self._suspect is not None:
+            rewrite(segment, self._suspect[1] if self._suspect[0] == segment.base else 0)
+            self._suspect = None
+        return segment
+
+    def _reopened(self) -> Segment:
+        with self._exclusive():
+            return self._active or self._open_active()
+
+    def _forget(self) -> None:
+        """Close the newest segment; whoever needs it next opens and recovers it."""
+        if self._active is not None:
+            self._active.close()
+            self._active = None
+
+    def _follow(self, sealed: Segment) -> Segment | None:
+        """Go on to the newest segment after a sealed one, if it is there."""
+        if self._segments.after(sealed.base) is None:
+            return None
+        self._segments.keep(sealed)
+        self._active = Segment(self._folder, self._segments.bases[-1])
+        return self._active
+
+    def _begin(self, sealed: Segment, now_ns: int) -> Segment:
+        """Create the segment after a sealed one. Called with the lock."""
+        self._segments.keep(sealed)
+        self._active = self._segments.create(sealed.next_offset, max(now_ns, sealed.last_time_ns))
+        return self._active
+
+    def _roll(self, segment: Segment, now_ns: int) -> Segment:
+        """Seal the segment, durably, and begin the next: whoever meets the seal knows where to go on."""
+        header = Header(0, 0, segment.next_offset, 0, segment.last_time_ns, SEAL)
+        self._write(segment, batch_header(0, 0, header.base, 0, header.time_ns, segment.salt + segment.end, SEAL))
+        segment.advance(header)
+        os.fdatasync(segment.fd)
+        active = self._begin(segment, now_ns)
+        self._segments.trim(self._limits, active, now_ns)
+        return active
+
+    # -- reading
+
+    def end(self) -> int:
+        """Return the offset that the next message will get, as the log itself says."""
+        with self._mutex:
+            return self._caught_up().next_offset
+
+    def _caught_up(self) -> Segment:
+        segment = self._active or self._reopened()
+        size = segment.size()
+        if size < segment.end:
+            self._forget()
+            raise LogGone
+        if size > segment.end and segment.scan(size):
+            step_over(segment, size)
+        if segment.sealed and self._follow(segment):
+            return self._caught_up()
+        return segment
+
+    def read(self, offset: int) -> list[Batch]:
+        """Return the next stored batches that hold `offset` or more; none at the end of the log.
+
+        The first may begin before `offset`; it begins after it where retention removed messages. Raises `DamagedData`.
+        """
+        with self._mutex:
+            batches = self._cached(offset)
+            return batches or self._read(offset)
+
+    def _cached(self, offset: int) -> list[Batch]:
+        for chunk in self._chunks:
+            if chunk[0].base <= offset < chunk[-1].end:
+                return chunk[bisect_right(chunk, offset, key=lambda batch: batch.base) - 1 :] if len(chunk) > 1 else chunk
+        return []
+
+    def _read(self, offset: int) -> list[Batch]:
+        active = self._active or self._caught_up()
+        if active.size() < active.end:
+            self._forget()
+            raise LogGone
+        base, position = self._resume.pop(offset, None) or self._find(offset, active)
+        while True:
+            segment = active if base == active.base else self._segments.old(base)
+            batches, position = segment.read(position)
+            following = None if batches or not segment.sealed else self._segments.after(base)
+            if following is None:
+                return self._remember(batches[-1].end if batches else offset, batches, (base, position))
+            active = self._caught_up()
+            base, position = following, SEGMENT_HEADER_BYTES
+
+    def _find(self, offset: int, active: Segment) -> Point:
+        """Return where to look for `offset`: in its segment, or in the oldest that retention left."""
+        if not self._segments.bases:
+            self._segments.refresh()
+        base = self._segments.holding(offset)
+        try:
+            segment = active if base == active.base else self._segments.old(base)
+        except FileNotFoundError:
+            self._segments.refresh()
+            return self._find(offset, active)
+        return base, segment.locate(offset)
+
+    def _remember(self, offset: int, batches: list[Batch], point: Point) -> list[Batch]:
+        """Remember where reading goes on at `offset`, and the batches for the other readers."""
+        self._resume[offset] = point
+        if len(self._resume) > RESUME_POINTS:
+            self._resume.popitem(last=False)
+        if batches:
+            self._chunks.append(batches)
+        return batches
+
+    def find_time(self, time_ns: int) -> int:
+        """Return the offset of the first message published at `time_ns` (since the epoch) or later."""
+        with self._mutex:
+            active = self._caught_up()
+            for base in reversed(self._segments.refresh()[:-1] if active.created_ns >= time_ns else []):
+                segment = self._segments.old(base)
+                if segment.created_ns < time_ns:
+                    return segment.find_time(time_ns)
+            return active.find_time(time_ns) if active.created_ns < time_ns else self._segments.bases[0]
+
+    # -- care
+
+    def extent(self) -> tuple[int, int, int]:
+        """Return the first offset, the next offset and the bytes of the log."""
+        with self._mutex:
+            next_offset = self._caught_up().next_offset
+            first = self._segments.refresh()[0]
+            return first, next_offset, self._segments.size()
+
+    def trim(self) -> None:
+        """Remove what the retention limits no longer keep; begin a new segment when the newest is of age."""
+        limits, now_ns = self._limits, int(self._clock.now() * 1e9)
+        if limits.keep_bytes is limits.keep_messages is limits.keep_seconds is None:
+            return
+        with self._exclusive():
+            self._segments.trim(limits, self._writable(now_ns), now_ns)
+
+    def drop(self) -> None:
+        """Remove the log. Whoever has it open gets `LogGone`."""
+        with self._exclusive():
+            self._forget()
+            self._segments.close()
+            self._segments.drop()
+            self._folder.joinpath("lock").unlink(missing_ok=True)
+            self._folder.rmdir()
+
+    def close(self) -> bool:
+        """Close the files, if no sync is under way; they open again on the next use."""
+        with self._mutex:
+            if self._sync.busy:
+                return False
+            self._forget()
+            self._segments.close()
+            self._resume.clear()
+            lock, self._lock = self._lock, None
+            if lock is not None:
+                lock.close()
+            return True

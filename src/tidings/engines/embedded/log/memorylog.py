@@ -1,0 +1,112 @@
+"""The log of one shard in the memory of this process: the same operations as `FileLog`, without files."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+
+from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS
+from tidings.engines.embedded.log.frame import Batch
+from tidings.engines.embedded.log.segments import LogGone, LogLimits
+from tidings.engines.embedded.log.syncing import Point
+from tidings.model.clock import Clock
+from tidings.model.message import Record, StoredRecord
+
+READ_BATCHES = 1000
+"""Batches handed out by one read, so that a reader far behind does not copy the whole log."""
+
+
+class MemoryLog:
+    """One shard's log. Safe to share between threads. Trims batch by batch instead of segment by segment."""
+
+    def __init__(self, limits: LogLimits, clock: Clock) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._mutex = threading.Lock()
+        self._batches: list[Batch] = []
+        self._bases: list[int] = []
+        self._next = 0
+        self._bytes = 0
+        self._gone = False
+
+    def append(self, records: Sequence[Record], wait: float = LOCK_WAIT_SECONDS) -> tuple[int, Point]:
+        """Append the records; return the first offset, and a point for `sync`."""
+        stored = [StoredRecord(r.id, r.content_type, r.data, r.key, r.headers, r.extra) for r in records]
+        size = sum(len(record.data) for record in stored)
+        with self._mutex:
+            self._check()
+            base, now_ns = self._next, int(self._clock.now() * 1e9)
+            last_ns = self._batches[-1].time_ns if self._batches else 0
+            self._batches.append(Batch(base, max(now_ns, last_ns), stored))
+            self._bases.append(base)
+            self._next += len(stored)
+            self._bytes += size
+            if self._is_surplus(now_ns):
+                self._trim(now_ns)
+            return base, (0, self._next)
+
+    def _check(self) -> None:
+        if self._gone:
+            raise LogGone
+
+    def sync(self, point: Point) -> None:
+        """Return at once: memory is as durable as it gets."""
+
+    def end(self) -> int:
+        self._check()
+        return self._next
+
+    def read(self, offset: int) -> list[Batch]:
+        """Return the next batches that hold `offset` or more; the first may begin before or (trimmed) after it."""
+        with self._mutex:
+            self._check()
+            if offset >= self._next:
+                return []
+            at = max(0, bisect_right(self._bases, offset) - 1)
+            return self._batches[at : at + READ_BATCHES]
+
+    def find_time(self, time_ns: int) -> int:
+        """Return the offset of the first message published at `time_ns` (since the epoch) or later."""
+        with self._mutex:
+            at = bisect_left(self._batches, time_ns, key=lambda batch: batch.time_ns)
+            return self._bases[at] if at < len(self._bases) else self._next
+
+    def extent(self) -> tuple[int, int, int]:
+        """Return the first offset, the next offset and the bytes of the data."""
+        with self._mutex:
+            self._check()
+            return (self._bases[0] if self._bases else self._next), self._next, self._bytes
+
+    def trim(self) -> None:
+        """Remove what the retention limits no longer keep."""
+        with self._mutex:
+            self._trim(int(self._clock.now() * 1e9))
+
+    def _is_surplus(self, now_ns: int) -> bool:
+        limits, batches = self._limits, self._batches
+        if len(batches) < 2:
+            return False
+        if limits.keep_messages is not None and self._next - batches[1].base >= limits.keep_messages:
+            return True
+        if limits.keep_bytes is not None and self._bytes - _size(batches[0]) >= limits.keep_bytes:
+            return True
+        return limits.keep_seconds is not None and now_ns - batches[0].time_ns > limits.keep_seconds * 1e9
+
+    def _trim(self, now_ns: int) -> None:
+        while self._is_surplus(now_ns):
+            self._bytes -= _size(self._batches.pop(0))
+            self._bases.pop(0)
+
+    def drop(self) -> None:
+        with self._mutex:
+            self._gone = True
+            self._batches.clear()
+            self._bases.clear()
+
+    def close(self) -> bool:
+        return True
+
+
+def _size(batch: Batch) -> int:
+    return sum(len(record.data) for record in batch.records)

@@ -1,0 +1,134 @@
+"""The bus directory: making it, recognizing it, and refusing the ones that cannot keep the promises."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from tidings.engines.embedded.log.frame import FORMAT_VERSION
+from tidings.engines.embedded.log.segments import sync_folder
+from tidings.errors import DamagedData, EngineError, IncompatibleFormat, StorageFull, StorageUnavailable
+
+NETWORK_FILE_SYSTEMS = {
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gfs2", "ocfs2", "beegfs", "gpfs",
+    "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "virtiofs",
+}  # fmt: skip
+"""Where locks or syncs between machines are not to be trusted."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Format(msgspec.Struct, frozen=True):
+    """The file FORMAT."""
+
+    version: int
+    bus_id: str
+
+
+def prepare(folder: Path, *, allow_network: bool) -> Format:
+    """Make the directory a bus, or recognize it as one; return its format. Private to its owner."""
+    with refusing(folder):
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        if not allow_network and (kind := _file_system(folder)) in NETWORK_FILE_SYSTEMS:
+            raise StorageUnavailable(
+                f"{folder} is on {kind}: locks and syncs are not dependable there. Use a local disk, a broker (nats:, "
+                "redis:, amqp:), or ?allow_network_filesystem=1 if only one machine uses it"
+            )
+        for name in ("topics", "consumers"):
+            folder.joinpath(name).mkdir(0o700, exist_ok=True)
+        return _read_format(folder) or _write_format(folder)
+
+
+def _read_format(folder: Path) -> Format | None:
+    path = folder / "FORMAT"
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Format)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise DamagedData(str(path), 0, f"is not a format file ({error})") from error
+    if found.version > FORMAT_VERSION:
+        raise IncompatibleFormat(
+            f"{folder} has format {found.version}, this tidings knows {FORMAT_VERSION}: upgrade tidings to use it"
+        )
+    return found
+
+
+def _write_format(folder: Path) -> Format:
+    """Write FORMAT whole or not at all; when two processes try, the first one's stays."""
+    found = Format(FORMAT_VERSION, secrets.token_hex(8))
+    partial = folder / f"FORMAT.{found.bus_id}"
+    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, msgspec.json.encode(found))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    try:
+        os.link(partial, folder / "FORMAT")
+    except FileExistsError:
+        return _read_format(folder) or found
+    finally:
+        partial.unlink()
+        sync_folder(folder)
+    return found
+
+
+def _file_system(folder: Path) -> str:
+    """Return the type of the file system that holds the folder, as Linux tells it; elsewhere an empty text."""
+    path, best, kind = str(folder.resolve()), "", ""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        fields, _, tail = line.partition(" - ")
+        mount = fields.split()[4].encode().decode("unicode_escape")
+        if (path + "/").startswith(mount.rstrip("/") + "/") and len(mount) >= len(best):
+            best, kind = mount, tail.split()[0]
+    return kind
+
+
+def boot_id() -> str:
+    """Return what names this start of the machine."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def reserve(path: Path, size: int) -> None:
+    """Keep disk space in a file; without room for it there is none to keep."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if os.fstat(fd).st_size < size:
+                os.posix_fallocate(fd, 0, size)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno not in (*_FULL, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+
+
+@contextmanager
+def refusing(what: object) -> Iterator[None]:
+    """The one place where errors of the operating system become errors of tidings."""
+    try:
+        yield
+    except PermissionError as error:
+        raise StorageUnavailable(f"{what}: permission denied ({error.filename}); the bus belongs to its owner") from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(f"{what}: {error.strerror}; nothing of this call was stored") from error
+        if error.errno == errno.EROFS:
+            raise StorageUnavailable(f"{what}: the file system is read-only; a bus has to be written to") from error
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP):
+            raise StorageUnavailable(f"{what}: {error.strerror} ({error.filename})") from error
+        raise EngineError(f"{what}: {error}") from error

@@ -1,0 +1,174 @@
+"""Every exception of tidings, in one tree, each with the fields a program needs to decide what to do next.
+
+`UsageError` means the call was wrong (you), `EngineError` means the storage or the broker was (it). Nothing else leaks:
+an engine translates its driver's errors in one place, so a caller never has to catch a driver's exception.
+"""
+
+from __future__ import annotations
+
+
+class TidingsError(Exception):
+    """The root of every error that tidings raises."""
+
+
+class Closed(TidingsError):
+    """The client, subscription or listener was closed, or belongs to the process this one was forked from."""
+
+
+class UsageError(TidingsError, ValueError):
+    """The call cannot work as it was made; nothing was stored or changed."""
+
+
+class InvalidTopic(UsageError):
+    """`topic` is not a topic name."""
+
+    def __init__(self, topic: object, reason: str) -> None:
+        super().__init__(f"topic {topic!r}: {reason}")
+        self.topic = topic
+        self.reason = reason
+
+
+class InvalidPattern(UsageError):
+    """`pattern` is neither a topic name, a wildcard pattern nor a regular expression in RE2 syntax."""
+
+    def __init__(self, pattern: object, reason: str) -> None:
+        super().__init__(f"pattern {pattern!r}: {reason}")
+        self.pattern = pattern
+        self.reason = reason
+
+
+class InvalidOption(UsageError):
+    """A parameter or option has a value that cannot be used."""
+
+    def __init__(self, name: str, value: object, reason: str) -> None:
+        super().__init__(f"{name}={value!r}: {reason}")
+        self.name = name
+        self.value = value
+        self.reason = reason
+
+
+class InvalidURL(UsageError):
+    """The URL names no engine, or holds an option the engine does not know."""
+
+
+class UnencodableData(UsageError):
+    """`data` (or a header) cannot travel; `reason` says what in it is the matter."""
+
+    def __init__(self, argument: str, reason: str) -> None:
+        super().__init__(f"{argument}: {reason}")
+        self.argument = argument
+        self.reason = reason
+
+
+class MessageTooLarge(UsageError):
+    """The encoded message has `size` bytes and the topic takes `limit`."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"data: {size} bytes encoded, the limit is {limit}; store it elsewhere and publish a reference, "
+            "or open the client with a higher ?max_message_bytes="
+        )
+        self.size = size
+        self.limit = limit
+
+
+class UnsupportedFeature(UsageError):
+    """`engine` cannot do `feature`; `way_out` names what can."""
+
+    def __init__(self, engine: str, feature: str, way_out: str) -> None:
+        super().__init__(f"{engine} cannot do {feature}: {way_out}")
+        self.engine = engine
+        self.feature = feature
+        self.way_out = way_out
+
+
+class TopicNotFound(UsageError):
+    """There is no topic of this name."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"topic {topic!r} does not exist; publish to it or create_topic({topic!r}) first")
+        self.topic = topic
+
+
+class TopicExists(UsageError):
+    """A topic of this name exists with other options."""
+
+    def __init__(self, topic: str, difference: str) -> None:
+        super().__init__(f"topic {topic!r} exists already: {difference}; use the existing one, or drop_topic() first")
+        self.topic = topic
+        self.difference = difference
+
+
+class GroupNotFound(UsageError):
+    """The consumer group does not exist, or does not collect from the topic."""
+
+    def __init__(self, group: str, topic: str | None = None) -> None:
+        on = f" on topic {topic!r}" if topic else ""
+        super().__init__(f"consumer group {group!r}{on} does not exist; create_group() or subscribe() makes it")
+        self.group = group
+        self.topic = topic
+
+
+class EngineError(TidingsError):
+    """The storage or the broker failed. `retryable`: the same call may succeed later."""
+
+    retryable = False
+
+
+class PublishFailed(EngineError):
+    """Nothing of this call was stored and it will never be delivered; publishing again makes no duplicate."""
+
+
+class StorageFull(PublishFailed):
+    """The disk has no room. Nothing of this call was stored; what was acknowledged before is safe."""
+
+    retryable = True
+
+
+class BusBusy(PublishFailed):
+    """Another process held a lock of the bus for longer than `LOCK_WAIT_SECONDS` (it may be stopped)."""
+
+    retryable = True
+
+
+class PublishUnknown(EngineError):
+    """The messages may or may not be delivered: the write was made, its durability could not be proven.
+
+    Publish again with the same `message_ids`: whoever deduplicates by id sees one copy.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, message_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.message_ids = message_ids
+
+
+class StorageUnavailable(EngineError):
+    """The bus directory cannot be used: permission, read-only, missing, or another kind of file system."""
+
+
+class IncompatibleFormat(EngineError):
+    """The bus directory was written by a newer version of tidings."""
+
+
+class DamagedData(EngineError):
+    """Stored bytes fail their checksum. They are never returned as data; `file` and `position` say where they are."""
+
+    def __init__(self, file: str, position: int, reason: str, resume_offset: int | None = None) -> None:
+        way = f"; the next readable offset is {resume_offset} (seek past it)" if resume_offset is not None else ""
+        super().__init__(f"{file} at byte {position}: {reason}{way}")
+        self.file = file
+        self.position = position
+        self.reason = reason
+        self.resume_offset = resume_offset
+
+
+class LeaseLost(EngineError):
+    """The delivery is no longer this consumer's: its lease ran out or was taken over, so the settlement was refused."""
+
+    def __init__(self, topic: str, offsets: tuple[int, ...]) -> None:
+        shown = ", ".join(map(str, offsets[:5])) + (", ..." if len(offsets) > 5 else "")
+        super().__init__(f"lease lost on {topic!r} offset {shown}: the message has gone, or will go, to another consumer")
+        self.topic = topic
+        self.offsets = offsets

@@ -1,0 +1,20 @@
+"""What an engine may be able to do beyond plain fan-out: declared by the engine, asked for by the client."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Capability(StrEnum):
+    """One ability. The conformance cases are keyed by these, and `UnsupportedFeature` names them."""
+
+    GROUPS = "consumer groups"
+    REPLAY = "replay from an earlier position"
+    SEEK = "moving the place of a group"
+    PARTITIONS = "partitions"
+    PATTERNS = "wildcard and regex topics"
+    RETENTION = "retention limits"
+    LAG = "consumer lag"
+    OS_DURABILITY = "durability os"
+    DISK_DURABILITY = "durability disk"
+    PROCESSES = "several processes on one bus"

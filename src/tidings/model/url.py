@@ -1,0 +1,55 @@
+"""The URL of a bus: which engine, where, and with which options."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+from msgspec import Struct
+
+from tidings.errors import InvalidURL
+
+O = TypeVar("O", bound=Struct)
+
+
+class URL(Struct, frozen=True):
+    """`scheme:path?options`. Printing it never shows a password."""
+
+    scheme: str
+    path: str
+    options: dict[str, str]
+
+    def __str__(self) -> str:
+        before, at, after = self.path.rpartition("@")
+        return f"{self.scheme}:{'//***@' if at and before else before}{after}"
+
+    __repr__ = __str__
+
+
+def parse_url(text: str) -> URL:
+    """Take a URL apart. Raises `InvalidURL`."""
+    scheme, colon, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
+    if not colon or not scheme.replace("+", "").isalnum():
+        raise InvalidURL(f"url {text!r}: give scheme:place, such as file:./bus or memory:")
+    path, _, query = rest.partition("?")
+    return URL(scheme.lower(), unquote(path), dict(parse_qsl(query, keep_blank_values=True)))
+
+
+def read_options(url: URL, kind: type[O]) -> O:
+    """Return the options of a URL as an engine declares them. An unknown one is an error with a suggestion."""
+    for name in url.options:
+        if name not in kind.__struct_fields__:
+            raise InvalidURL(f"{url.scheme}: has no option {name!r}{suggestion(name, kind.__struct_fields__)}")
+    try:
+        return msgspec.convert(url.options, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidURL(f"{url.scheme}: option {error}") from error
+
+
+def suggestion(word: str, known: tuple[str, ...]) -> str:
+    """Return what to add to an error about an unknown word: the known one that looks like it, or all of them."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, known, 1)
+    return f"; did you mean {close[0]!r}?" if close else f"; it knows {', '.join(sorted(known))}"

@@ -1,0 +1,46 @@
+"""kill -9 and power cuts, the short form; `make crash` and `make powercut` are the long ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def program(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of this folder to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("seed", [1, 101])
+def test_nothing_acknowledged_is_lost_to_kill_9(seed: int) -> None:
+    done = program("tests.crash.campaign", "--runs", "4", "--seed", str(seed))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "runs 4 in" in done.stdout
+    assert "lost 0, phantom 0, corrupt 0" in done.stdout
+
+
+def test_a_stopped_consumer_loses_its_lease_and_nothing_else() -> None:
+    done = program("tests.crash.campaign", "--runs", "1", "--stops", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "leases run out 1" in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk image needs root")
+def test_what_level_disk_acknowledged_survives_power_cuts_and_level_os_does_not() -> None:
+    done = program("tests.crash.powercut", "--cuts", "3", "--control", "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lost 0, phantom 0, corrupt 0" in done.stdout

@@ -1,0 +1,42 @@
+"""The harness sees what it looks for: each bug planted into the library is reported as the promise it breaks."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+from tests.crash.sabotage import SABOTAGES
+from tests.crash.test_kill import program
+
+CAUGHT_AS = {
+    "receipt-before-write": "P1",
+    "damaged-bytes": "P2",
+    "failed-but-stored": "P3",
+    "stored-twice": "P4",
+    "reversed-order": "P5",
+    "cursor-before-handler": "P6",
+    "ack-forgotten": "P7",
+    "handed-out-twice": "P9",
+    "deaf": "P11",
+}
+
+
+@pytest.mark.parametrize(("bug", "promise"), CAUGHT_AS.items())
+def test_a_planted_bug_is_seen_by_the_campaign(bug: str, promise: str) -> None:
+    done = program("tests.crash.campaign", "--runs", "5", "--stops", "0", SABOTAGE=bug)
+    assert done.returncode == 1, done.stdout + done.stderr
+    (broken,) = re.findall(r"^VIOLATED: (.*)$", done.stdout, re.MULTILINE)
+    assert promise in re.findall(r"P\d+", broken), done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk image needs root")
+def test_a_missing_sync_is_seen_by_power_cuts() -> None:
+    done = program("tests.crash.powercut", "--cuts", "3", "--control", "0", SABOTAGE="no-fdatasync")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "P1" in done.stdout
+
+
+def test_every_planted_bug_is_looked_for() -> None:
+    assert {*CAUGHT_AS, "no-fdatasync"} == set(SABOTAGES)

@@ -1,0 +1,70 @@
+"""The verdict counts what a person asks for first, and says so in words."""
+
+from __future__ import annotations
+
+from tests.testing.story import Story
+from tidings.testing.properties import Lost, Violation
+from tidings.testing.report import SHOWN_VIOLATIONS, check
+
+
+def _faulty_but_correct() -> Story:
+    story = Story().opened().published("a", "b", "c").invoked("u").unknown("u").invoked("f").failed("f")
+    story.consumed("a").delivered("b", 1).died()
+    story.delivered("b", 1, "c2", attempt=2).refused("b", "c2").acked("b", "c2").nacked("c")
+    return (
+        story.consumed("c", start=2, consumer="c2").consumed("u", start=3, consumer="c2").healed().drained()
+    )
+
+
+def test_figures_of_a_correct_history() -> None:
+    report = check(_faulty_but_correct().history())
+    figures = report.figures
+    assert report.ok, report
+    assert (figures.published, figures.acked, figures.failed) == (5, 3, 1)
+    assert (figures.unknown, figures.unknown_appeared) == (1, 1)
+    assert (figures.delivered, figures.redelivered, figures.duplicates) == (5, 1, 1)
+    assert (figures.settled, figures.refused, figures.nacked, figures.deaths) == (4, 1, 1, 1)
+    assert figures.lost == Lost()
+    assert figures.redelivery_delays == (1,)
+
+
+def test_a_loss_is_counted_where_it_lies() -> None:
+    story = (
+        Story()
+        .opened()
+        .published("a", "b", "c", "d", "e")
+        .consumed("b", start=1)
+        .consumed("d", start=3)
+        .drained()
+    )
+    report = check(story.history())
+    assert report.figures.lost == Lost(prefix=1, middle=1, postfix=1)
+    assert report.figures.lost.total == 3
+    assert "lost: prefix 1, middle 1, postfix 1" in str(report)
+
+
+def test_the_text_of_a_clean_report() -> None:
+    text = str(check(_faulty_but_correct().history()))
+    assert "published 5: acked 3, failed 1, unknown 1 (of which 1 appeared)" in text
+    assert "no property is violated" in text
+
+
+def test_the_text_names_violations_with_evidence_and_is_bounded() -> None:
+    story = Story().opened().published(*(f"m{n}" for n in range(SHOWN_VIOLATIONS + 5))).drained()
+    report = check(story.history())
+    assert not report.ok
+    text = str(report)
+    assert f"P1 {SHOWN_VIOLATIONS + 5} times" in text
+    assert "m0 was acknowledged and group billing never got it" in text
+    assert "and 5 more" in text
+    assert "Invoked(" in text
+
+
+def test_violations_found_by_other_means_join_the_report() -> None:
+    report = check(Story().history(), [Violation(property="P13", text="a stray file")])
+    assert not report.ok
+    assert "P13: a stray file" in str(report)
+
+
+def test_phantoms_are_counted() -> None:
+    assert check(Story().delivered("ghost", 0).history()).figures.phantoms == 1
