@@ -169,6 +169,6 @@ class LeaseLost(EngineError):
 
     def __init__(self, topic: str, offsets: tuple[int, ...]) -> None:
         shown = ", ".join(map(str, offsets[:5])) + (", ..." if len(offsets) > 5 else "")
-        super().__init__(f"lease lost on {topic!r} offset {shown}: the message has gone, or will go, to another consumer")
+        super().__init__(f"lease lost on {topic!r} offset {shown}: it has gone, or will go, to another consumer")
         self.topic = topic
         self.offsets = offsets

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,9 +19,7 @@ from tidings.model.options import (
 )
 
 
-def make_record(
-    data: Any, key: str | None, headers: Mapping[str, str] | None, message_id: str | None, limit: int
-) -> Record:
+def make_record(data: Any, key: Any, headers: Mapping[str, str] | None, message_id: Any, limit: int) -> Record:
     """Return the record of one message, or raise the `UsageError` that says what is wrong with it."""
     content_type, encoded = encode(data)
     if len(encoded) > limit:
@@ -34,12 +31,12 @@ def make_record(
     return Record(message_id or new_id(), content_type, encoded, key, check_headers(headers) if headers else None)
 
 
-def check_id(message_id: str) -> None:
+def check_id(message_id: object) -> None:
     if not isinstance(message_id, str) or not 1 <= len(message_id) <= 128 or not message_id.isprintable():
         raise InvalidOption("message_id", message_id, "give 1 to 128 printable characters")
 
 
-def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def check_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
     """Return the headers as they are stored: text, without control characters, of bounded number and size."""
     size = 0
     for name, value in headers.items():
@@ -79,13 +76,16 @@ def level(durability: Durability | str | None, default: Durability) -> Durabilit
 
 def new_id() -> str:
     """Return an id that nobody else makes: random for the process, then counted."""
-    return f"{_prefix}{next(_counter):x}"
+    return f"{_prefix}-{next(_counter):x}"
 
 
 def _begin_ids() -> None:
-    global _prefix, _counter
-    _prefix, _counter = secrets.token_hex(6) + "-", itertools.count(1)
+    """A forked child must not go on counting where its parent does."""
+    global _prefix
+    _prefix = os.urandom(6).hex()
 
 
+_prefix = ""
+_counter = itertools.count(1)
 _begin_ids()
 os.register_at_fork(after_in_child=_begin_ids)

@@ -17,8 +17,8 @@ class PubSub:
     """Calls each callback of a topic, in the order of subscribing, before `publish` returns, as plain code would.
 
     `topic` may be a pattern. Messages go through a memory bus: they are checked and copied as any others, so what a
-    callback gets is not the publisher's own object. An exception of a callback stops nobody: the others are called, then
-    it is raised (several as one `ExceptionGroup`). Not safe to share between threads.
+    callback gets is not the publisher's own object. An exception of a callback stops nobody: the others are called,
+    then it is raised (several as one `ExceptionGroup`). Not safe to share between threads.
     """
 
     def __init__(self) -> None:

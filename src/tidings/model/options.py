@@ -86,7 +86,7 @@ class TopicOptions(Struct, frozen=True, kw_only=True):
     """
 
     partitions: int = 1
-    retention_period: float | None = None
+    retention_period: float | timedelta | None = None
     retention_bytes: int | None = None
     retention_messages: int | None = None
 
@@ -98,6 +98,12 @@ class TopicOptions(Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InvalidOption(name, value, "give a positive number, or None to keep everything")
+
+    @property
+    def retention_seconds(self) -> float | None:
+        """`retention_period` as a number."""
+        period = self.retention_period
+        return period.total_seconds() if isinstance(period, timedelta) else period
 
 
 Start = str | int | float
@@ -120,7 +126,7 @@ def check_range(name: str, value: Any, low: float, high: float) -> None:
         raise InvalidOption(name, value, f"give a number from {low} to {high}")
 
 
-def check_name(argument: str, value: str) -> str:
+def check_name(argument: str, value: Any) -> str:
     """Return the name of a group or consumer, or raise `InvalidOption`: 1 to 128 printable characters."""
     if isinstance(value, str) and 1 <= len(value) <= 128 and value.isprintable() and value.strip() == value:
         return value

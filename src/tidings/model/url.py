@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from tidings.errors import InvalidURL
 
-O = TypeVar("O", bound=Struct)
+Options = TypeVar("Options", bound=Struct)
 
 
 class URL(Struct, frozen=True):
@@ -29,14 +29,14 @@ class URL(Struct, frozen=True):
 
 def parse_url(text: str) -> URL:
     """Take a URL apart. Raises `InvalidURL`."""
-    scheme, colon, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
+    scheme, colon, rest = str(text).partition(":")
     if not colon or not scheme.replace("+", "").isalnum():
         raise InvalidURL(f"url {text!r}: give scheme:place, such as file:./bus or memory:")
     path, _, query = rest.partition("?")
     return URL(scheme.lower(), unquote(path), dict(parse_qsl(query, keep_blank_values=True)))
 
 
-def read_options(url: URL, kind: type[O]) -> O:
+def read_options(url: URL, kind: type[Options]) -> Options:
     """Return the options of a URL as an engine declares them. An unknown one is an error with a suggestion."""
     for name in url.options:
         if name not in kind.__struct_fields__:

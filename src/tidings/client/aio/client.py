@@ -48,8 +48,8 @@ class SubscribeOptions(TypedDict, total=False):
 class AsyncClient:
     """Publishes and subscribes on the bus that a URL names.
 
-    `url`: `memory:` (private to this client), `memory:name` (shared in the process), `file:PATH` (a directory, shared by
-    all processes of the machine); by default `$TIDINGS_URL`, else `file:./.tidings`. Raises `InvalidURL`, and
+    `url`: `memory:` (private to this client), `memory:name` (shared in the process), `file:PATH` (a directory, shared
+    by all processes of the machine); by default `$TIDINGS_URL`, else `file:./.tidings`. Raises `InvalidURL`, and
     `StorageUnavailable` or `IncompatibleFormat` when the directory cannot be used.
 
     One client per process is enough: it is safe to share between tasks.
@@ -159,8 +159,8 @@ class AsyncClient:
 
         Without `consumer_group` it is temporary and sees what is published while it is open. With one it is a consumer
         of that durable group, which is created if need be: consumers share the messages, and the group keeps its place.
-        `from_beginning`, `since` (a datetime, or a timedelta back from now) and `from_offset` begin earlier; a group that
-        has a place already keeps it. `prefetch` bounds the messages held unsettled.
+        `from_beginning`, `since` (a datetime, or a timedelta back from now) and `from_offset` begin earlier; a group
+        that has a place already keeps it. `prefetch` bounds the messages held unsettled.
 
         `auto_ack`: a message is acked when the loop asks for the next or ends; an exception out of the body nacks it;
         cancellation gives it back. With False, `message.ack()` and `message.nack()` are yours to call.
@@ -192,8 +192,8 @@ class AsyncClient:
 
         The options are those of `subscribe`. It is subscribed when this returns.
         """
-        auto_ack = options.pop("auto_ack", True)
-        subscription = self.subscribe(topics, auto_ack=False, **options)
+        auto_ack, options["auto_ack"] = options.get("auto_ack", True), False
+        subscription = self.subscribe(topics, **options)
         self._open.discard(subscription)
         await subscription.open()
         listener = AsyncListener(subscription, handler, auto_ack, options.get("consumer_group") is not None)

@@ -23,7 +23,9 @@ class AsyncListener:
     it logged and, in a group, nacked with the usual back-off. `failed` counts these.
     """
 
-    def __init__(self, subscription: AsyncSubscription, handler: Callable[..., Any], auto_ack: bool, group: bool) -> None:
+    def __init__(
+        self, subscription: AsyncSubscription, handler: Callable[..., Any], auto_ack: bool, group: bool
+    ) -> None:
         self._subscription = subscription
         self._handler = handler
         self._takes_two = takes_topic_and_data(handler)
@@ -38,14 +40,7 @@ class AsyncListener:
     async def _run(self) -> None:
         try:
             async for message in self._subscription:
-                await self._handling.acquire()
-                try:
-                    if self._stopping:
-                        return
-                    await self._handle(message)
-                finally:
-                    self._handling.release()
-                if self._stopping:
+                if not await self._take(message):
                     break
             await self._subscription.close()
         except runtime.CANCELLED:
@@ -53,6 +48,16 @@ class AsyncListener:
         except BaseException as error:
             self.error = error
             runtime.log().exception("a listener ended")
+
+    async def _take(self, message: AsyncDelivery) -> bool:
+        """Handle a message, unless the listener is stopping; return whether to go on."""
+        await self._handling.acquire()
+        try:
+            if not self._stopping:
+                await self._handle(message)
+            return not self._stopping
+        finally:
+            self._handling.release()
 
     async def _handle(self, message: AsyncDelivery) -> None:
         arguments = (message.topic, message.data) if self._takes_two else (message,)

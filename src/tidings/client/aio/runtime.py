@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from tidings.client.connect import ASYNC, open_engine
-from tidings.spi import AsyncGroupEngine
+from tidings.spi import AsyncFeed, AsyncGroupEngine, M
 
 CANCELLED: tuple[type[BaseException], ...] = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 """What ends a loop without being a failure of the message."""
+
+Opening = Callable[[], Coroutine[Any, Any, AsyncFeed[M]]]
+"""A function that opens a feed."""
 
 
 def log() -> logging.Logger:
@@ -24,7 +27,7 @@ def connect(url: str | None) -> AsyncGroupEngine:
     return engine
 
 
-def begin(opening: Callable[[], Awaitable[None]]) -> None:
+def begin(opening: Callable[[], Coroutine[Any, Any, object]]) -> None:
     """An asynchronous subscription opens when it is entered or first read; opening would have to be awaited."""
 
 

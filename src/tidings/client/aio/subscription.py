@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
@@ -45,9 +45,7 @@ class AsyncSubscription:
     """A live reader, made by `client.subscribe`. Use it as a context manager, from one task at a time; settling is safe
     from any."""
 
-    def __init__(
-        self, open_feed: Callable[[], Awaitable[AsyncFeed[AsyncDelivery]]], spec: SubscriptionSpec, auto_ack: bool
-    ) -> None:
+    def __init__(self, open_feed: runtime.Opening[AsyncDelivery], spec: SubscriptionSpec, auto_ack: bool) -> None:
         self._open_feed = open_feed
         self._spec = spec
         self._auto_ack = auto_ack
@@ -164,7 +162,7 @@ class AsyncSubscription:
         """Yield lists of 1 to `max_messages` messages: what is there, or what comes in `max_wait` seconds after the
         first. With `auto_ack` a list is acked when the next one is asked for. Ends when the subscription is closed."""
         check_range("max_wait", max_wait, 0, MAX_DELAY_SECONDS)
-        while not self._closed:
+        while True:
             try:
                 batch = await self.fetch(max_messages)
                 deadline = time.monotonic() + max_wait

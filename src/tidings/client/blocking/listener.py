@@ -39,14 +39,7 @@ class Listener:
     def _run(self) -> None:
         try:
             for message in self._subscription:
-                self._handling.acquire()
-                try:
-                    if self._stopping:
-                        return
-                    self._handle(message)
-                finally:
-                    self._handling.release()
-                if self._stopping:
+                if not self._take(message):
                     break
             self._subscription.close()
         except runtime.CANCELLED:
@@ -54,6 +47,16 @@ class Listener:
         except BaseException as error:
             self.error = error
             runtime.log().exception("a listener ended")
+
+    def _take(self, message: Delivery) -> bool:
+        """Handle a message, unless the listener is stopping; return whether to go on."""
+        self._handling.acquire()
+        try:
+            if not self._stopping:
+                self._handle(message)
+            return not self._stopping
+        finally:
+            self._handling.release()
 
     def _handle(self, message: Delivery) -> None:
         arguments = (message.topic, message.data) if self._takes_two else (message,)

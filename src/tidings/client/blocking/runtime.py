@@ -8,10 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from tidings.client.connect import BLOCKING, open_engine
-from tidings.spi import GroupEngine
+from tidings.spi import Feed, GroupEngine, M
 
 CANCELLED: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """What ends a loop without being a failure of the message."""
+
+Opening = Callable[[], Feed[M]]
+"""A function that opens a feed."""
 
 
 def log() -> logging.Logger:
@@ -23,7 +26,7 @@ def connect(url: str | None) -> GroupEngine:
     return engine
 
 
-def begin(opening: Callable[[], None]) -> None:
+def begin(opening: Callable[[], object]) -> None:
     """A blocking subscription is open when `subscribe` returns."""
     opening()
 

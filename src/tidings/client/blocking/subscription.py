@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
@@ -46,9 +46,7 @@ class Subscription:
     """A live reader, made by `client.subscribe`. Use it as a context manager, from one task at a time; settling is safe
     from any."""
 
-    def __init__(
-        self, open_feed: Callable[[], Awaitable[Feed[Delivery]]], spec: SubscriptionSpec, auto_ack: bool
-    ) -> None:
+    def __init__(self, open_feed: runtime.Opening[Delivery], spec: SubscriptionSpec, auto_ack: bool) -> None:
         self._open_feed = open_feed
         self._spec = spec
         self._auto_ack = auto_ack
@@ -165,7 +163,7 @@ class Subscription:
         """Yield lists of 1 to `max_messages` messages: what is there, or what comes in `max_wait` seconds after the
         first. With `auto_ack` a list is acked when the next one is asked for. Ends when the subscription is closed."""
         check_range("max_wait", max_wait, 0, MAX_DELAY_SECONDS)
-        while not self._closed:
+        while True:
             try:
                 batch = self.fetch(max_messages)
                 deadline = time.monotonic() + max_wait

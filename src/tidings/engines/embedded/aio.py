@@ -1,8 +1,8 @@
 """The embedded engine for an event loop.
 
-What takes microseconds is done in the loop. What may wait — for a lock another process holds, for the disk — is done in a
-thread, and sleeping is left to the loop itself, which watches the bell. A call that is cancelled while its thread works
-gives back what it had claimed as soon as the thread is done.
+What takes microseconds is done in the loop. What may wait — for a lock another process holds, for the disk — is done
+in a thread, and sleeping is left to the loop itself, which watches the bell. A call that is cancelled while its thread
+works gives back what it had claimed as soon as the thread is done.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from tidings.engines.embedded.board import LOOK_SECONDS
-from tidings.engines.embedded.engine import EmbeddedEngine, place_of
+from tidings.engines.embedded.engine import EmbeddedEngine, place_of, sync
 from tidings.engines.embedded.feeds import GroupFeed, TailFeed
 from tidings.engines.embedded.hub import Hub
 from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, WouldBlock
@@ -39,7 +39,11 @@ class Ears:
     async def sleep(self, feed: TailFeed[Any] | GroupFeed[Any], seconds: float) -> None:
         """Return when the feed is ready, when `seconds` have passed, or earlier."""
         woken = asyncio.Event()
-        feed.waker = lambda: self._loop.call_soon_threadsafe(woken.set)
+
+        def wake() -> None:
+            self._loop.call_soon_threadsafe(woken.set)
+
+        feed.waker = wake
         self._listen()
         try:
             self._hub.arm()
@@ -164,7 +168,7 @@ class AsyncEmbeddedEngine:
             await self._threads.run(lambda: bus.topic(topic))
         receipts, points = await self._threads.attempt(lambda wait: bus.append(topic, records, reached, wait))
         if reached is Durability.DISK:
-            await self._threads.run(lambda: [log.sync(point) for log, point in points])
+            await self._threads.run(lambda: sync(points))
         return receipts
 
     async def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> AsyncFeed[M]:

@@ -1,12 +1,13 @@
 """Small files that every process of a bus reads at a glance: how far each log is, and who sleeps. Hints, never truth.
 
-`board` holds, for each shard, the offset its next message will get, written by the publisher after the log. Comparing it
-with what one saw before tells which of ten thousand topics have something new. `sleepers` holds a mask of interests for
-each process that sleeps; publishers read it after writing, and ring those they find there.
+`board` holds, for each shard, the offset its next message will get, written by the publisher after the log. Comparing
+it with what one saw before tells which of ten thousand topics have something new. `sleepers` holds a mask of interests
+for each process that sleeps; publishers read it after writing, and ring those they find there.
 
 Why no wake-up is lost: a sleeper writes its mask, then looks at the board; a publisher writes the board, then looks for
-masks. Whatever the order, one of the two sees the other. A publisher removes the mask before it rings, so a process that
-is on its feet is not rung again. If it dies in between, the sleeper's own look around after `LOOK_SECONDS` finds out.
+masks. Whatever the order, one of the two sees the other. A publisher removes the mask before it rings, so a process
+that is on its feet is not rung again. If it dies in between, the sleeper's own look around after `LOOK_SECONDS` finds
+out.
 """
 
 from __future__ import annotations

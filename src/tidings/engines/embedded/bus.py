@@ -155,12 +155,16 @@ class Bus:
         points: list[tuple[Log, Point]] = []
         for shard, places in parts.items():
             try:
-                base, log, point = self._append(shard, [records[at] for at in places], LOCK_WAIT_SECONDS if points else wait)
+                base, log, point = self._append(
+                    shard, [records[at] for at in places], LOCK_WAIT_SECONDS if points else wait
+                )
             except PublishFailed as error:
                 if not points:
                     raise
                 stored = tuple(receipt.message_id for receipt in receipts.values())
-                raise PublishUnknown(f"{len(stored)} of {len(records)} messages were stored: {error}", stored) from error
+                raise PublishUnknown(
+                    f"{len(stored)} of {len(records)} messages were stored: {error}", stored
+                ) from error
             points.append((log, point))
             for offset, at in enumerate(places, base):
                 receipts[at] = Receipt(records[at].id, topic.name, shard.partition, offset, durability)

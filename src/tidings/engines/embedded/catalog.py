@@ -213,7 +213,7 @@ def shard_folder(bus: Path, topic_id: int, partition: int) -> Path:
 def _limits(options: TopicOptions, segment_bytes: int, keep_bytes: int | None = None) -> LogLimits:
     """Return the limits of a log: a tenth of what is kept makes a segment, so that trimming is that precise."""
     keep_bytes = options.retention_bytes or keep_bytes
-    messages, seconds = options.retention_messages, options.retention_period
+    messages, seconds = options.retention_messages, options.retention_seconds
     return LogLimits(
         segment_bytes=min(segment_bytes, max(4096, keep_bytes // 10)) if keep_bytes else segment_bytes,
         segment_messages=max(1, messages // 10) if messages else None,

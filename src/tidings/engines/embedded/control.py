@@ -54,11 +54,13 @@ class Control:
         with self._locked(LOCK_WAIT_SECONDS):
             self._run("PRAGMA journal_mode=WAL").fetchall()
             self._run("PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON")
-            version = self._run("PRAGMA user_version").fetchall()[0][0]
+            version = int(self._run("PRAGMA user_version").get)
             if version == 0:
                 self._run(f"BEGIN IMMEDIATE; {DDL} PRAGMA user_version={SCHEMA_VERSION}; COMMIT")
             elif version > SCHEMA_VERSION:
-                raise IncompatibleFormat(f"{self._file} has version {version}, this tidings knows {SCHEMA_VERSION}: upgrade")
+                raise IncompatibleFormat(
+                    f"{self._file} has version {version}, this tidings knows {SCHEMA_VERSION}: upgrade"
+                )
 
     @contextmanager
     def _locked(self, wait: float) -> Iterator[None]:

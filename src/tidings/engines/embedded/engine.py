@@ -9,8 +9,9 @@ from typing import Any
 
 from tidings.engines.embedded import bus as buses
 from tidings.engines.embedded.bus import Bus, BusOptions
-from tidings.engines.embedded.catalog import Topic
+from tidings.engines.embedded.catalog import Log, Topic
 from tidings.engines.embedded.feeds import GroupFeed, TailFeed, bind, start_offset
+from tidings.engines.embedded.log.syncing import Point
 from tidings.errors import Closed, GroupNotFound, InvalidURL, UnsupportedFeature
 from tidings.model.capability import Capability
 from tidings.model.message import Receipt, Record
@@ -114,8 +115,7 @@ class EmbeddedEngine:
         reached = self.check(durability)
         receipts, points = self.bus.append(topic, records, reached)
         if reached is Durability.DISK:
-            for log, point in points:
-                log.sync(point)
+            sync(points)
         return receipts
 
     def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> Feed[M]:
@@ -168,6 +168,12 @@ class EmbeddedEngine:
 def _info(topic: Topic) -> TopicInfo:
     extents = [(shard.partition, *shard.log.extent()) for shard in topic.shards]
     return TopicInfo(topic.name, topic.options, tuple(PartitionInfo(*extent) for extent in extents))
+
+
+def sync(points: Sequence[tuple[Log, Point]]) -> None:
+    """Return when all these logs are durable up to their points."""
+    for log, point in points:
+        log.sync(point)
 
 
 def open_engine(url: URL) -> EmbeddedEngine:

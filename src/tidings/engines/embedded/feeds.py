@@ -52,7 +52,9 @@ class _Feed(ABC, Generic[M]):
                 bus.topic(pattern.literal)
         bus.slot()
         bus.catalog.refresh()
-        known = [topic for topic in list(bus.catalog.topics.values()) if any(p.matches(topic.name) for p in self.patterns)]
+        known = [
+            topic for topic in list(bus.catalog.topics.values()) if any(p.matches(topic.name) for p in self.patterns)
+        ]
         shards = [shard for topic in known for shard in topic.shards]
         for shard in shards:
             self._follow(shard)
@@ -269,7 +271,7 @@ class GroupFeed(_Feed[M]):
             self._stirred = self._stirred or stirred
             raise
         if sum(map(len, claims)) >= limit:
-            self._fresh = {**ends, **self._fresh}
+            self._fresh = {**dict.fromkeys(ends), **self._fresh}
             self._next_due = 0.0
         else:
             self._next_due = self._groups.next_due(self._group) or float("inf")
@@ -355,7 +357,9 @@ class GroupFeed(_Feed[M]):
                 if following.seconds != seconds:
                     break
                 last, at = last + 1, at + 1
-            yield Range(numbers.get((message.topic, message.partition), -1), message.offset, last, lease, action, seconds)
+            yield Range(
+                numbers.get((message.topic, message.partition), -1), message.offset, last, lease, action, seconds
+            )
 
     def renew(self, wait: float = LOCK_WAIT_SECONDS) -> None:
         """Renew the leases of all that this consumer holds."""

@@ -130,7 +130,9 @@ class Groups:
         """Return how the group stands on a topic whose shards end at `ends`."""
         group, shards = self.find(name), json.dumps(list(ends))
         among = "shard IN (SELECT value FROM json_each(?))"
-        cursors = self._control.read(f"SELECT shard, next, skipped FROM cursors WHERE group_id = ? AND {among}", (group, shards))
+        cursors = self._control.read(
+            f"SELECT shard, next, skipped FROM cursors WHERE group_id = ? AND {among}", (group, shards)
+        )
         counts = self._control.read(
             "SELECT coalesce(sum((last - first + 1) * (consumer IS NOT NULL)), 0), coalesce(sum(last - first + 1), 0) "
             f"FROM pending WHERE group_id = ? AND {among}",
@@ -211,7 +213,9 @@ class Groups:
 
     def _claim_due(self, run: Execute, who: Member, limit: int, now: float) -> list[Claim]:
         claims: list[Claim] = []
-        query = f"SELECT {_ROW} FROM pending WHERE group_id = ? AND due <= ? AND shard IN (SELECT value FROM json_each(?)) "
+        query = (
+            f"SELECT {_ROW} FROM pending WHERE group_id = ? AND due <= ? AND shard IN (SELECT value FROM json_each(?)) "
+        )
         rows = run(query + "ORDER BY shard, first LIMIT ?", (who.group, now, who.shards, min(limit, MAX_CLAIMS)))
         for row in rows.fetchall():
             if limit <= 0:
@@ -242,7 +246,8 @@ class Groups:
     @staticmethod
     def _insert(run: Execute, row: tuple[Any, ...]) -> None:
         run(
-            "INSERT INTO pending (group_id, shard, first, last, attempt, due, consumer, lease) VALUES (?,?,?,?,?,?,?,?)",
+            "INSERT INTO pending (group_id, shard, first, last, attempt, due, consumer, lease) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             row,
         )
 
@@ -265,7 +270,9 @@ class Groups:
         return lost
 
     def _settle(self, run: Execute, group: int, part: Range, now: float) -> list[tuple[int, int]]:
-        query = f"SELECT {_ROW} FROM pending WHERE group_id = ? AND shard = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+        query = (
+            f"SELECT {_ROW} FROM pending WHERE group_id = ? AND shard = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+        )
         lost, at = [], part.first
         while at <= part.last:
             rows = run(query, (group, part.shard, at)).fetchall()
@@ -302,4 +309,5 @@ class Groups:
 
     def next_due(self, group: int) -> float | None:
         """Return the (monotonic) time at which something becomes claimable again by itself."""
-        return self._control.read("SELECT min(due) FROM pending WHERE group_id = ?", (group,))[0][0]
+        due: float | None = self._control.read("SELECT min(due) FROM pending WHERE group_id = ?", (group,))[0][0]
+        return due

@@ -44,6 +44,8 @@ class Listener(Protocol):
         """Whether the feed has reason to try again."""
         ...
 
+    def __hash__(self) -> int: ...
+
 
 class Hub:
     """The waking of one bus in one process. Safe to share between threads."""

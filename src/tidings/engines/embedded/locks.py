@@ -1,7 +1,7 @@
 """Locks between processes: `flock` on a file, waited for fairly, but never for longer than the caller allows.
 
-`flock` and not POSIX locks, which vanish when any descriptor of the file is closed. The kernel queues those who wait, so
-nobody starves, but its wait has no time limit: a holder that was stopped (SIGSTOP) would stop everybody. So the
+`flock` and not POSIX locks, which vanish when any descriptor of the file is closed. The kernel queues those who wait,
+so nobody starves, but its wait has no time limit: a holder that was stopped (SIGSTOP) would stop everybody. So the
 rare long wait is made by a thread, which hands the lock over when it comes, or lets it go when nobody waits any more.
 """
 

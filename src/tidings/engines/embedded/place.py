@@ -16,8 +16,8 @@ from tidings.engines.embedded.log.segments import sync_folder
 from tidings.errors import DamagedData, EngineError, IncompatibleFormat, StorageFull, StorageUnavailable
 
 NETWORK_FILE_SYSTEMS = {
-    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gfs2", "ocfs2", "beegfs", "gpfs",
-    "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "virtiofs",
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gfs2", "ocfs2", "beegfs",
+    "gpfs", "fuse.sshfs", "fuse.glusterfs", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "virtiofs",
 }  # fmt: skip
 """Where locks or syncs between machines are not to be trusted."""
 
@@ -123,7 +123,9 @@ def refusing(what: object) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise StorageUnavailable(f"{what}: permission denied ({error.filename}); the bus belongs to its owner") from error
+        raise StorageUnavailable(
+            f"{what}: permission denied ({error.filename}); the bus belongs to its owner"
+        ) from error
     except OSError as error:
         if error.errno in _FULL:
             raise StorageFull(f"{what}: {error.strerror}; nothing of this call was stored") from error

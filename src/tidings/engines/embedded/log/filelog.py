@@ -247,7 +247,9 @@ class FileLog:
     def _cached(self, offset: int) -> list[Batch]:
         for chunk in self._chunks:
             if chunk[0].base <= offset < chunk[-1].end:
-                return chunk[bisect_right(chunk, offset, key=lambda batch: batch.base) - 1 :] if len(chunk) > 1 else chunk
+                return (
+                    chunk[bisect_right(chunk, offset, key=lambda batch: batch.base) - 1 :] if len(chunk) > 1 else chunk
+                )
         return []
 
     def _read(self, offset: int) -> list[Batch]:
@@ -255,7 +257,7 @@ class FileLog:
         if active.size() < active.end:
             self._forget()
             raise LogGone
-        base, position = self._resume.pop(offset, None) or self._find(offset, active)
+        base, position = self._resume.pop(offset) if offset in self._resume else self._find(offset, active)
         while True:
             segment = active if base == active.base else self._segments.old(base)
             batches, position = segment.read(position)

@@ -2,7 +2,7 @@
 
 A segment is a 32-byte header and then batches. A batch is a 40-byte header and a body, a msgpack list of records:
 
-    magic 4 | body length 4 | body CRC32 4 | base offset 8 | count 4 | time ns 8 | codec 1 | kind 1 | 0 2 | header CRC32 4
+    magic 4 | body length 4 | body CRC32 4 | base offset 8 | count 4 | time ns 8 | codec 1 | kind 1 | 0 2 | CRC32 4
 
 Two checksums, because they are made at different moments: the body's before the lock is taken, the header's after, when
 the offset is known. The header's is seeded with the segment's salt and the position of the batch, so bytes of another
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from tidings.model.message import Record, StoredRecord
+from tidings.model.message import StoredRecord
 
 FORMAT_VERSION = 1
 

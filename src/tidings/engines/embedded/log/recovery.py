@@ -1,7 +1,8 @@
 """What to make of a segment whose end is not what it should be. Called only by the holder of the shard's lock.
 
-A torn tail is what a writer leaves that died: it is cut off, since nobody was told that it is stored. Damage is anything
-else that fails its checksum: it stays where it is, readers that come there are told, and writing goes on after it.
+A torn tail is what a writer leaves that died: it is cut off, since nobody was told that it is stored. Damage is
+anything else that fails its checksum: it stays where it is, readers that come there are told, and writing goes on
+after it.
 """
 
 from __future__ import annotations

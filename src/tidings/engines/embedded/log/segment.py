@@ -1,4 +1,4 @@
-"""One segment file: reading its batches, finding offsets in it. Knows nothing of locks, of writers or of other segments.
+"""One segment file: reading its batches, finding offsets in it. Knows nothing of locks, writers or other segments.
 
 The sparse marks (offset, time, position) come from the `.index` file next to it, which is only ever a hint: a mark is
 believed when a sound batch header of that offset stands at its position.

@@ -36,7 +36,8 @@ class LogLimits(Struct, frozen=True, kw_only=True):
         count = segment.next_offset - segment.base
         if segment.end >= self.segment_bytes or (self.segment_messages is not None and count >= self.segment_messages):
             return True
-        return self.segment_seconds is not None and count > 0 and now_ns - segment.created_ns > self.segment_seconds * 1e9
+        age = (now_ns - segment.created_ns) / 1e9
+        return self.segment_seconds is not None and count > 0 and age > self.segment_seconds
 
 
 class Segments:

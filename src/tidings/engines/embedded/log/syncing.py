@@ -14,9 +14,9 @@ Point = tuple[int, int]
 class GroupSync:
     """The sync state of one log.
 
-    `flush()` makes durable what is written and returns the point it reached, and the error if it did not. When it fails,
-    everybody who waited for it fails, and it is not tried again: the next one starts from newly written pages (see
-    `recovery.rewrite`).
+    `flush()` makes durable what is written and returns the point it reached, and the error if it did not. When it
+    fails, everybody who waited for it fails, and it is not tried again: the next one starts from newly written pages
+    (see `recovery.rewrite`).
     """
 
     def __init__(self, flush: Callable[[], tuple[Point, OSError | None]]) -> None:
