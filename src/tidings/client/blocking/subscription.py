@@ -89,9 +89,15 @@ class Subscription:
         if isinstance(error, runtime.CANCELLED):
             self._handed = ()
         elif error is not None and self._handed and self._feed is not None and not self._closed:
-            failed, self._handed = [message for message in self._handed if not message.settled], ()
-            self.settle(failed, "nack")
+            self._nack_handed()
         self.close()
+
+    def _nack_handed(self) -> None:
+        failed, self._handed = [message for message in self._handed if not message.settled], ()
+        try:
+            self.settle(failed, "nack")
+        except LeaseLost as lost:
+            runtime.log().warning("%s", lost)
 
     def close(self) -> None:
         """Ack what was handed out and is done, give the rest back at once, and leave. Idempotent.

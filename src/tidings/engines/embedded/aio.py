@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from tidings.engines.embedded.board import LOOK_SECONDS
 from tidings.engines.embedded.engine import EmbeddedEngine, place_of, sync
 from tidings.engines.embedded.feeds import GroupFeed, TailFeed
-from tidings.engines.embedded.hub import Hub
 from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, WouldBlock
+from tidings.engines.embedded.waking.board import LOOK_SECONDS
+from tidings.engines.embedded.waking.hub import Hub
 from tidings.model.message import Receipt, Record
 from tidings.model.options import Durability, Start, SubscriptionSpec, TopicOptions
 from tidings.model.url import URL
@@ -125,6 +125,8 @@ class LoopFeed(AsyncFeed[M]):
             left = float("inf") if deadline is None else deadline - feed.clock.monotonic()
             if found or left <= 0:
                 return found
+            if feed.bus.needs_care():
+                await self._threads.run(feed.bus.care)
             pause = feed.pause()
             await self._ears.sleep(feed, min(pause, left))
 
@@ -168,7 +170,7 @@ class AsyncEmbeddedEngine:
             await self._threads.run(lambda: bus.topic(topic))
         receipts, points = await self._threads.attempt(lambda wait: bus.append(topic, records, reached, wait))
         if reached is Durability.DISK:
-            await self._threads.run(lambda: sync(points))
+            await self._threads.run(lambda: sync(points, receipts))
         return receipts
 
     async def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> AsyncFeed[M]:

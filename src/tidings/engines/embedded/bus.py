@@ -12,15 +12,15 @@ from typing import Any
 from msgspec import Struct
 
 from tidings.engines.embedded import place
-from tidings.engines.embedded.board import GROUPS_CHANGED, TOPICS_CHANGED, Bells, Board
 from tidings.engines.embedded.catalog import SEGMENT_BYTES, Catalog, Log, Shard, Topic
 from tidings.engines.embedded.control import RESERVE_BYTES, Control
 from tidings.engines.embedded.groups import Groups
-from tidings.engines.embedded.hub import Hub
 from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, close_in_child
 from tidings.engines.embedded.log.segments import LogGone
 from tidings.engines.embedded.log.syncing import Point
-from tidings.engines.embedded.presence import Presence
+from tidings.engines.embedded.waking.board import GROUPS_CHANGED, TOPICS_CHANGED, Bells, Board
+from tidings.engines.embedded.waking.hub import Hub
+from tidings.engines.embedded.waking.presence import Presence
 from tidings.errors import BusBusy, PublishFailed, PublishUnknown
 from tidings.model.clock import Clock, SystemClock
 from tidings.model.message import Receipt, Record
@@ -71,13 +71,12 @@ class Bus:
                 board = Board(folder / "topics", fresh=self._is_first_of_boot())
                 bells = Bells(folder / "consumers")
                 self.presence = Presence(folder / "consumers")
-        written = board.written if board is not None else lambda shard: 0
-        self.catalog = Catalog(self.control, folder, self.clock, written, self.options.segment_bytes)
+        self.catalog = Catalog(self.control, folder, self.clock, board, self.options.segment_bytes)
         self.hub = Hub(board, bells, self.catalog.refresh)
         self.hub.on_death = self.bury
         self.catalog.on_new = self.hub.discover
         self._board, self._bells = board, bells
-        self.catalog.refresh()
+        self.catalog.load()
         self.stale = False
 
     def _is_first_of_boot(self) -> bool:
@@ -176,7 +175,7 @@ class Bus:
                 self.catalog.use(shard)
                 base, point = shard.log.append(records, wait)
             except LogGone:
-                self.catalog.refresh()
+                self.catalog.load()
                 shard = self.topic(shard.topic).shard_for(records[0].key)
             except OSError as error:
                 raise _not_stored(error) from error
@@ -210,13 +209,19 @@ class Bus:
         """Tell the consumers everywhere that something is theirs to take, or that somebody came or went."""
         self.hub.announce_change(GROUPS_CHANGED)
 
-    def care(self) -> None:
-        """What is to be done now and then by whoever waits."""
+    def needs_care(self) -> bool:
+        """Whether it is time for `care`; true for one of those who ask."""
         now = self.clock.monotonic()
-        if now - self._cared < CARE_SECONDS:
-            return
-        self._cared = now
+        due = now - self._cared >= CARE_SECONDS
+        if due:
+            self._cared = now
+        return due
+
+    def care(self) -> None:
+        """What is to be done now and then by whoever waits: it may wait for locks."""
         self.bury()
+        if self.folder is not None:
+            place.reserve(self.folder / "reserve", RESERVE_BYTES)
         for topic in list(self.catalog.topics.values()):
             if topic.options.retention_period is not None:
                 self._trim(topic)

@@ -20,6 +20,7 @@ from tidings.engines.embedded.log.memorylog import MemoryLog
 from tidings.engines.embedded.log.recovery import Floor
 from tidings.engines.embedded.log.segments import LogLimits, sync_folder
 from tidings.engines.embedded.log.syncing import Point
+from tidings.engines.embedded.waking.board import Board
 from tidings.errors import TopicExists, TopicNotFound
 from tidings.model.clock import Clock
 from tidings.model.message import Record
@@ -84,12 +85,13 @@ class Catalog:
     """Topics by name. Safe to share between threads."""
 
     def __init__(
-        self, control: Control, folder: Path | None, clock: Clock, written: Callable[[int], int], segment_bytes: int
+        self, control: Control, folder: Path | None, clock: Clock, board: Board | None, segment_bytes: int
     ) -> None:
         self._control = control
         self._folder = folder
         self._clock = clock
-        self._written = written
+        self._board = board
+        self._seen = b""
         self._segment_bytes = segment_bytes
         self._mutex = threading.RLock()
         self._used: OrderedDict[int, Shard] = OrderedDict()
@@ -98,7 +100,14 @@ class Catalog:
         self.on_new: Callable[[list[Topic]], None] = lambda topics: None
 
     def refresh(self) -> None:
-        """Learn what this process and others created and dropped, and show the topics that are new to `on_new`."""
+        """Learn what others created and dropped, if the board says that they did."""
+        word = self._board.topics_word() if self._board is not None else b""
+        if word != self._seen:
+            self._seen = word
+            self.load()
+
+    def load(self) -> None:
+        """Learn which topics there are, and show those that are new to `on_new`."""
         with self._mutex:
             rows = self._control.read("SELECT id, name, options, first_shard FROM topics")
             known = {topic.id: topic for topic in self.topics.values()}
@@ -125,7 +134,7 @@ class Catalog:
 
     def _floor(self, shard: int) -> Floor:
         given = self._control.read("SELECT max(next) FROM cursors WHERE shard = ?", (shard,))[0][0]
-        return Floor(given or 0, self._written(shard))
+        return Floor(given or 0, self._board.written(shard) if self._board is not None else 0)
 
     def _forget(self, topic: Topic) -> None:
         with self._mutex:
@@ -151,7 +160,7 @@ class Catalog:
         """Return the topic of this name. Raises `TopicNotFound`."""
         topic = self.topics.get(name)
         if topic is None:
-            self.refresh()
+            self.load()
             topic = self.topics.get(name)
         if topic is None:
             raise TopicNotFound(name)
@@ -166,7 +175,7 @@ class Catalog:
             if not row:
                 self._insert(run, name, options or TopicOptions())
                 made = True
-        self.refresh()
+        self.load()
         topic = self.topics[name]
         if options is not None and topic.options != options:
             raise TopicExists(name, f"it has {topic.options}")

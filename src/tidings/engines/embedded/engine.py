@@ -12,7 +12,7 @@ from tidings.engines.embedded.bus import Bus, BusOptions
 from tidings.engines.embedded.catalog import Log, Topic
 from tidings.engines.embedded.feeds import GroupFeed, TailFeed, bind, start_offset
 from tidings.engines.embedded.log.syncing import Point
-from tidings.errors import Closed, GroupNotFound, InvalidURL, UnsupportedFeature
+from tidings.errors import Closed, GroupNotFound, InvalidURL, PublishUnknown, UnsupportedFeature
 from tidings.model.capability import Capability
 from tidings.model.message import Receipt, Record
 from tidings.model.options import Durability, Start, SubscriptionSpec, TopicOptions
@@ -74,8 +74,8 @@ class EmbeddedEngine:
         self.capabilities = frozenset(Capability) - (ON_DISK if memory else set())
         self.max_message_bytes = options.max_message_bytes
         self.default_durability = Durability.MEMORY if memory else options.durability or Durability.DISK
-        folder = None if memory else Path(path).absolute()
-        shared = f"{self.name}:{folder or path}"
+        folder = None if memory else Path(path).resolve()
+        shared = f"{self.name}:{folder or path} {options}"
         self._key = shared if path else f"{shared} {next(_private)}"
         self._bus = buses.acquire(self._key, lambda: Bus(folder, options))
         self._feeds: list[TailFeed[Any] | GroupFeed[Any]] = []
@@ -115,7 +115,7 @@ class EmbeddedEngine:
         reached = self.check(durability)
         receipts, points = self.bus.append(topic, records, reached)
         if reached is Durability.DISK:
-            sync(points)
+            sync(points, receipts)
         return receipts
 
     def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> Feed[M]:
@@ -153,7 +153,7 @@ class EmbeddedEngine:
             patterns = [Pattern.from_stored(text) for text in stored]
             for name, each in sorted(bus.catalog.topics.items()):
                 if (topic is None or name == topic) and any(pattern.matches(name) for pattern in patterns):
-                    ends = {shard.id: shard.log.end() for shard in each.shards}
+                    ends = {shard.id: bus.hub.written(shard.id) or shard.log.end() for shard in each.shards}
                     found.append(bus.groups.describe(group, name, ends))
         return found
 
@@ -170,10 +170,13 @@ def _info(topic: Topic) -> TopicInfo:
     return TopicInfo(topic.name, topic.options, tuple(PartitionInfo(*extent) for extent in extents))
 
 
-def sync(points: Sequence[tuple[Log, Point]]) -> None:
-    """Return when all these logs are durable up to their points."""
-    for log, point in points:
-        log.sync(point)
+def sync(points: Sequence[tuple[Log, Point]], receipts: Sequence[Receipt]) -> None:
+    """Return when all these logs are durable up to their points. Raises `PublishUnknown` for the receipts."""
+    try:
+        for log, point in points:
+            log.sync(point)
+    except PublishUnknown as error:
+        raise PublishUnknown(str(error), tuple(receipt.message_id for receipt in receipts)) from error
 
 
 def open_engine(url: URL) -> EmbeddedEngine:

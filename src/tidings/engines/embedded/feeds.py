@@ -24,6 +24,7 @@ from tidings.engines.embedded.log.frame import Batch
 from tidings.engines.embedded.log.segments import LogGone
 from tidings.errors import Closed, DamagedData, LeaseLost
 from tidings.model.options import MAX_PREFETCH, Start, SubscriptionSpec
+from tidings.model.topics import Pattern
 from tidings.spi import M, Settlement
 
 
@@ -31,7 +32,7 @@ class _Feed(ABC, Generic[M]):
     """What both feeds are to the hub: a set of shards that have something new, and a way to be woken."""
 
     def __init__(self, bus: Bus, spec: SubscriptionSpec, message_type: type[M]) -> None:
-        self._bus = bus.current()
+        self.bus = bus.current()
         self._generation = bus.generation
         self._spec = spec
         self._make = message_type
@@ -46,16 +47,13 @@ class _Feed(ABC, Generic[M]):
 
     def _enter(self) -> list[Shard]:
         """Be told of news from now on; return the shards of the topics that exist already."""
-        bus = self._bus
+        bus = self.bus
         for pattern in self.patterns:
             if pattern.literal is not None:
                 bus.topic(pattern.literal)
         bus.slot()
         bus.catalog.refresh()
-        known = [
-            topic for topic in list(bus.catalog.topics.values()) if any(p.matches(topic.name) for p in self.patterns)
-        ]
-        shards = [shard for topic in known for shard in topic.shards]
+        shards = [shard for topic in matching(bus, self.patterns) for shard in topic.shards]
         for shard in shards:
             self._follow(shard)
         bus.hub.add(self)
@@ -65,7 +63,7 @@ class _Feed(ABC, Generic[M]):
     def _follow(self, shard: Shard) -> None:
         self._shards[shard.id] = shard
         self._fresh[shard.id] = None
-        self._bus.hub.follow(self, shard.id)
+        self.bus.hub.follow(self, shard.id)
 
     def touch(self, shard: int) -> None:
         self._fresh[shard] = None
@@ -90,7 +88,7 @@ class _Feed(ABC, Generic[M]):
         return bool(self._fresh) or self._stirred or self.closed
 
     def _check(self) -> None:
-        if self.closed or self._bus.stale or self._bus.generation != self._generation:
+        if self.closed or self.bus.stale or self.bus.generation != self._generation:
             raise Closed("the subscription is closed, or it belongs to the process this one was forked from")
 
     def _lose(self, shard: int) -> None:
@@ -101,7 +99,6 @@ class _Feed(ABC, Generic[M]):
     def pause(self) -> float:
         """Return how long to sleep at most before polling again."""
         self._check()
-        self._bus.care()
         return max(0.0, self._due() - self.clock.monotonic())
 
     @abstractmethod
@@ -110,8 +107,10 @@ class _Feed(ABC, Generic[M]):
 
     def wait(self, seconds: float | None) -> None:
         """Sleep until a poll may find something, or `seconds` have passed, or earlier."""
+        if self.bus.needs_care():
+            self.bus.care()
         pause = self.pause()
-        self._bus.hub.wait(self, pause if seconds is None else min(pause, seconds))
+        self.bus.hub.wait(self, pause if seconds is None else min(pause, seconds))
 
     def _messages(self, shard: Shard, batch: Batch, first: int, last: int, attempt: int, lease: int) -> list[M]:
         """Make messages of the offsets `first` to `last` that are in the batch."""
@@ -133,12 +132,12 @@ class TailFeed(_Feed[M]):
         self._retries: list[tuple[float, int, M]] = []
         self._order = itertools.count()
         for shard in self._enter():
-            self._places[shard.id] = start_offset(self._bus, shard, spec.start)
+            self._places[shard.id] = start_offset(self.bus, shard, spec.start)
 
     def poll(self, limit: int, wait: float = LOCK_WAIT_SECONDS) -> list[M]:
         """Return up to `limit` messages that are there now."""
         self._check()
-        self._bus.hub.glance()
+        self.bus.hub.glance()
         self._stirred = False
         found = self._take_retries(limit)
         for number in list(self._fresh):
@@ -154,7 +153,7 @@ class TailFeed(_Feed[M]):
         """Add up to `limit` messages of a shard; return whether there may be more."""
         place, stop = self._places.get(shard.id, 0), len(found) + limit
         try:
-            self._bus.catalog.use(shard)
+            self.bus.catalog.use(shard)
             batches = shard.log.read(place)
         except LogGone:
             self._lose(shard.id)
@@ -201,7 +200,7 @@ class TailFeed(_Feed[M]):
     def close(self, wait: float = LOCK_WAIT_SECONDS) -> None:
         if not self.closed:
             self.closed = True
-            self._bus.hub.remove(self)
+            self.bus.hub.remove(self, self._shards)
             self._wake()
 
 
@@ -211,19 +210,19 @@ class GroupFeed(_Feed[M]):
     def __init__(self, bus: Bus, spec: SubscriptionSpec, message_type: type[M]) -> None:
         super().__init__(bus, spec, message_type)
         assert spec.group is not None
-        self._groups = self._bus.groups
+        self._groups = self.bus.groups
         self.renew_every: float | None = bus.options.lease_seconds / 3
         self._next_due = 0.0
         self._member: Member | None = None
-        self._group = bind(self._bus, spec)
+        self._group = bind(self.bus, spec)
         self._enter()
-        self._consumer = self._groups.join(self._group, spec.consumer, self._bus.slot(), os.getpid())
+        self._consumer = self._groups.join(self._group, spec.consumer, self.bus.slot(), os.getpid())
         self._watch()
-        self._bus.announce_groups()
+        self.bus.announce_groups()
 
     def _watch(self) -> None:
-        if self._bus.presence is not None:
-            self._bus.hub.watch(self._groups.peers())
+        if self.bus.presence is not None:
+            self.bus.hub.watch(self._groups.peers())
 
     def discover(self, topic: Topic) -> None:
         self._member = None
@@ -236,13 +235,13 @@ class GroupFeed(_Feed[M]):
     def _who(self) -> Member:
         if self._member is None:
             shards = json.dumps(list(self._shards))
-            self._member = Member(self._group, self._consumer, shards, self._bus.options.lease_seconds)
+            self._member = Member(self._group, self._consumer, shards, self.bus.options.lease_seconds)
         return self._member
 
     def poll(self, limit: int, wait: float = LOCK_WAIT_SECONDS) -> list[M]:
         """Claim and return up to `limit` messages that are there now. With `wait` 0 it may raise `WouldBlock`."""
         self._check()
-        self._bus.hub.glance()
+        self.bus.hub.glance()
         now = self.clock.monotonic()
         if self._stirred:
             self._watch()
@@ -283,7 +282,7 @@ class GroupFeed(_Feed[M]):
             shard = self._shards.get(number)
             if shard is not None:
                 try:
-                    self._bus.catalog.use(shard)
+                    self.bus.catalog.use(shard)
                     ends[number] = shard.log.end()
                 except LogGone:
                     self._lose(number)
@@ -335,7 +334,7 @@ class GroupFeed(_Feed[M]):
         self._check()
         lost = self._groups.settle(self._group, list(self._ranges(settlements)), self.clock.monotonic(), wait)
         if any(settlement.action in ("nack", "release") for settlement in settlements):
-            self._bus.announce_groups()
+            self.bus.announce_groups()
         if lost:
             shard = self._shards.get(lost[0][0])
             raise LeaseLost(shard.topic if shard else "a dropped topic", tuple(offset for _, offset in lost))
@@ -364,18 +363,26 @@ class GroupFeed(_Feed[M]):
     def renew(self, wait: float = LOCK_WAIT_SECONDS) -> None:
         """Renew the leases of all that this consumer holds."""
         self._check()
-        self._groups.renew(self._consumer, self.clock.monotonic() + self._bus.options.lease_seconds, wait)
+        self._groups.renew(self._consumer, self.clock.monotonic() + self.bus.options.lease_seconds, wait)
 
     def close(self, wait: float = LOCK_WAIT_SECONDS) -> None:
         """Give back what is held and leave the group. In a forked child it only forgets."""
         if self.closed:
             return
-        if not self._bus.stale and self._bus.generation == self._generation:
+        if not self.bus.stale and self.bus.generation == self._generation:
             self._groups.leave(self._consumer, wait)
-            self._bus.hub.remove(self)
-            self._bus.announce_groups()
+            self.bus.hub.remove(self, self._shards)
+            self.bus.announce_groups()
         self.closed = True
         self._wake()
+
+
+def matching(bus: Bus, patterns: Sequence[Pattern]) -> list[Topic]:
+    """Return the topics that one of the patterns matches."""
+    topics = bus.catalog.topics
+    if all(pattern.literal is not None for pattern in patterns):
+        return [topics[name] for name in dict.fromkeys(map(str, patterns)) if name in topics]
+    return [topic for topic in list(topics.values()) if any(pattern.matches(topic.name) for pattern in patterns)]
 
 
 def start_offset(bus: Bus, shard: Shard, start: Start) -> int:
@@ -400,6 +407,7 @@ def bind(bus: Bus, spec: SubscriptionSpec) -> int:
         if pattern.literal is not None:
             bus.topic(pattern.literal)
     bus.catalog.refresh()
-    topics = [topic for topic in bus.catalog.topics.values() if any(p.matches(topic.name) for p in spec.patterns)]
+    placed = [Pattern.from_stored(text) for text in bus.groups.bindings().get(spec.group, ())]
+    topics = [topic for topic in matching(bus, spec.patterns) if not any(p.matches(topic.name) for p in placed)]
     starts = {shard.id: start_offset(bus, shard, spec.start) for topic in topics for shard in topic.shards}
     return bus.groups.bind(spec.group, stored, starts)

@@ -209,7 +209,7 @@ class FileLog:
     def _roll(self, segment: Segment, now_ns: int) -> Segment:
         """Seal the segment, durably, and begin the next: whoever meets the seal knows where to go on."""
         header = Header(0, 0, segment.next_offset, 0, segment.last_time_ns, SEAL)
-        self._write(segment, batch_header(0, 0, header.base, 0, header.time_ns, segment.salt + segment.end, SEAL))
+        self._write(segment, batch_header(0, 0, header.base, 0, header.time_ns, segment.salt + segment.end, kind=SEAL))
         segment.advance(header)
         os.fdatasync(segment.fd)
         active = self._begin(segment, now_ns)

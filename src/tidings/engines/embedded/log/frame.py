@@ -90,7 +90,9 @@ def body_crc(body: bytes) -> int:
     return _crc32(body)
 
 
-def batch_header(body_length: int, crc: int, base: int, count: int, time_ns: int, seed: int, kind: int = DATA) -> bytes:
+def batch_header(
+    body_length: int, crc: int, base: int, count: int, time_ns: int, seed: int, *, kind: int = DATA
+) -> bytes:
     """Return the header of a batch; `seed` is the segment's salt plus the position of the batch."""
     head = _pack(MAGIC, body_length, crc, base, count, time_ns, PLAIN, kind, 0)
     return head + _CRC.pack(_crc32(head, seed & 0xFFFFFFFF))

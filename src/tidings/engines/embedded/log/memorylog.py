@@ -26,6 +26,7 @@ class MemoryLog:
         self._mutex = threading.Lock()
         self._batches: list[Batch] = []
         self._bases: list[int] = []
+        self._first = 0
         self._next = 0
         self._bytes = 0
         self._gone = False
@@ -63,20 +64,21 @@ class MemoryLog:
             self._check()
             if offset >= self._next:
                 return []
-            at = max(0, bisect_right(self._bases, offset) - 1)
+            at = max(self._first, bisect_right(self._bases, offset) - 1)
             return self._batches[at : at + READ_BATCHES]
 
     def find_time(self, time_ns: int) -> int:
         """Return the offset of the first message published at `time_ns` (since the epoch) or later."""
         with self._mutex:
-            at = bisect_left(self._batches, time_ns, key=lambda batch: batch.time_ns)
+            at = bisect_left(self._batches, time_ns, self._first, key=lambda batch: batch.time_ns)
             return self._bases[at] if at < len(self._bases) else self._next
 
     def extent(self) -> tuple[int, int, int]:
         """Return the first offset, the next offset and the bytes of the data."""
         with self._mutex:
             self._check()
-            return (self._bases[0] if self._bases else self._next), self._next, self._bytes
+            first = self._bases[self._first] if self._first < len(self._bases) else self._next
+            return first, self._next, self._bytes
 
     def trim(self) -> None:
         """Remove what the retention limits no longer keep."""
@@ -84,19 +86,25 @@ class MemoryLog:
             self._trim(int(self._clock.now() * 1e9))
 
     def _is_surplus(self, now_ns: int) -> bool:
-        limits, batches = self._limits, self._batches
-        if len(batches) < 2:
+        limits, batches, first = self._limits, self._batches, self._first
+        if len(batches) - first < 2:
             return False
-        if limits.keep_messages is not None and self._next - batches[1].base >= limits.keep_messages:
+        if limits.keep_messages is not None and self._next - batches[first + 1].base >= limits.keep_messages:
             return True
-        if limits.keep_bytes is not None and self._bytes - _size(batches[0]) >= limits.keep_bytes:
+        if limits.keep_bytes is not None and self._bytes - _size(batches[first]) >= limits.keep_bytes:
             return True
-        return limits.keep_seconds is not None and now_ns - batches[0].time_ns > limits.keep_seconds * 1e9
+        return limits.keep_seconds is not None and now_ns - batches[first].time_ns > limits.keep_seconds * 1e9
 
     def _trim(self, now_ns: int) -> None:
+        """Forget the surplus; the lists are shortened when half of them is forgotten, as moving them costs."""
         while self._is_surplus(now_ns):
-            self._bytes -= _size(self._batches.pop(0))
-            self._bases.pop(0)
+            self._bytes -= _size(self._batches[self._first])
+            self._batches[self._first] = Batch(self._bases[self._first], 0, ())
+            self._first += 1
+        if self._first > len(self._batches) // 2:
+            del self._batches[: self._first]
+            del self._bases[: self._first]
+            self._first = 0
 
     def drop(self) -> None:
         with self._mutex:

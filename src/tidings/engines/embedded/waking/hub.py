@@ -10,12 +10,12 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from tidings.engines.embedded.board import EVENTS, GROUPS_CHANGED, LOOK_SECONDS, TOPICS_CHANGED, Bells, Board
 from tidings.engines.embedded.catalog import Topic
-from tidings.engines.embedded.presence import watch
+from tidings.engines.embedded.waking.board import EVENTS, GROUPS_CHANGED, LOOK_SECONDS, TOPICS_CHANGED, Bells, Board
+from tidings.engines.embedded.waking.presence import watch
 from tidings.model.topics import Pattern, Trie
 
 GLANCE_SECONDS = 0.001
@@ -83,17 +83,18 @@ class Hub:
             for pattern in feed.patterns:
                 self._trie.add(pattern, feed)
 
-    def remove(self, feed: Listener) -> None:
+    def remove(self, feed: Listener, shards: Iterable[int]) -> None:
+        """Forget a feed that follows these shards."""
         with self._mutex:
-            if feed in self._feeds:
-                self._feeds.remove(feed)
-                for pattern in feed.patterns:
-                    self._trie.remove(pattern, feed)
-                for shard, feeds in list(self._by_shard.items()):
-                    if feed in feeds:
-                        self._by_shard[shard] = [other for other in feeds if other is not feed]
-                        if not self._by_shard[shard]:
-                            del self._by_shard[shard]
+            self._feeds.remove(feed)
+            for pattern in feed.patterns:
+                self._trie.remove(pattern, feed)
+            for shard in shards:
+                others = [other for other in self._by_shard.get(shard, ()) if other is not feed]
+                if others:
+                    self._by_shard[shard] = others
+                else:
+                    self._by_shard.pop(shard, None)
 
     def follow(self, feed: Listener, shard: int) -> None:
         """Touch the feed whenever the shard has something new."""
@@ -116,9 +117,7 @@ class Hub:
         if self._board is not None and self._bells is not None:
             self._board.bump(word)
             self._bells.ring(EVENTS)
-        if word == TOPICS_CHANGED:
-            self._refresh()
-        else:
+        if word == GROUPS_CHANGED:
             self._stir()
 
     def discover(self, topics: list[Topic]) -> None:
