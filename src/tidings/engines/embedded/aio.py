@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from tidings.engines.embedded.catalog import Topic
 from tidings.engines.embedded.engine import EmbeddedEngine, place_of, sync
 from tidings.engines.embedded.feeds import GroupFeed, TailFeed
 from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, WouldBlock
@@ -31,7 +32,7 @@ T = TypeVar("T")
 class Ears:
     """Hears the bell of a bus in one event loop, while anybody in it sleeps."""
 
-    def __init__(self, hub: Hub, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, hub: Hub[Topic], loop: asyncio.AbstractEventLoop) -> None:
         self._hub = hub
         self._loop = loop
         self._sleepers = 0

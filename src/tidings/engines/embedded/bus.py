@@ -72,7 +72,7 @@ class Bus:
                 bells = Bells(folder / "consumers")
                 self.presence = Presence(folder / "consumers")
         self.catalog = Catalog(self.control, folder, self.clock, board, self.options.segment_bytes)
-        self.hub = Hub(board, bells, self.catalog.refresh)
+        self.hub: Hub[Topic] = Hub(board, bells, self.catalog.refresh)
         self.hub.on_death = self.bury
         self.catalog.on_new = self.hub.discover
         self._board, self._bells = board, bells

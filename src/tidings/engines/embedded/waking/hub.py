@@ -11,9 +11,8 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from tidings.engines.embedded.catalog import Topic
 from tidings.engines.embedded.waking.board import EVENTS, GROUPS_CHANGED, LOOK_SECONDS, TOPICS_CHANGED, Bells, Board
 from tidings.engines.embedded.waking.presence import watch
 from tidings.model.topics import Pattern, Trie
@@ -22,7 +21,17 @@ GLANCE_SECONDS = 0.001
 """A busy reader looks at the board this often: bounds how long a flood on one topic hides another one."""
 
 
-class Listener(Protocol):
+class Named(Protocol):
+    """What the hub knows of a topic."""
+
+    name: str
+
+
+T = TypeVar("T", bound=Named)
+T_contra = TypeVar("T_contra", bound=Named, contravariant=True)
+
+
+class Listener(Protocol[T_contra]):
     """What the hub knows of a feed."""
 
     patterns: tuple[Pattern, ...]
@@ -36,7 +45,7 @@ class Listener(Protocol):
         """Something changed that is no publish: a release, a death, a retry."""
         ...
 
-    def discover(self, topic: Topic) -> None:
+    def discover(self, topic: T_contra) -> None:
         """A topic appeared that one of the patterns matches."""
         ...
 
@@ -47,7 +56,7 @@ class Listener(Protocol):
     def __hash__(self) -> int: ...
 
 
-class Hub:
+class Hub(Generic[T]):
     """The waking of one bus in one process. Safe to share between threads."""
 
     def __init__(self, board: Board | None, bells: Bells | None, refresh: Callable[[], None]) -> None:
@@ -56,9 +65,9 @@ class Hub:
         self._refresh = refresh
         self._mutex = threading.RLock()
         self._leading = threading.Lock()
-        self._by_shard: dict[int, list[Listener]] = {}
-        self._feeds: list[Listener] = []
-        self._trie: Trie[Listener] = Trie()
+        self._by_shard: dict[int, list[Listener[T]]] = {}
+        self._feeds: list[Listener[T]] = []
+        self._trie: Trie[Listener[T]] = Trie()
         self._seen = b""
         self._looked = 0.0
         self._mask = EVENTS
@@ -77,13 +86,13 @@ class Hub:
             self._epoll.register(self._bells.hang(slot), select.EPOLLIN)
             self._hung = True
 
-    def add(self, feed: Listener) -> None:
+    def add(self, feed: Listener[T]) -> None:
         with self._mutex:
             self._feeds.append(feed)
             for pattern in feed.patterns:
                 self._trie.add(pattern, feed)
 
-    def remove(self, feed: Listener, shards: Iterable[int]) -> None:
+    def remove(self, feed: Listener[T], shards: Iterable[int]) -> None:
         """Forget a feed that follows these shards."""
         with self._mutex:
             self._feeds.remove(feed)
@@ -96,7 +105,7 @@ class Hub:
                 else:
                     self._by_shard.pop(shard, None)
 
-    def follow(self, feed: Listener, shard: int) -> None:
+    def follow(self, feed: Listener[T], shard: int) -> None:
         """Touch the feed whenever the shard has something new."""
         with self._mutex:
             self._by_shard[shard] = [*self._by_shard.get(shard, ()), feed]
@@ -120,7 +129,7 @@ class Hub:
         if word == GROUPS_CHANGED:
             self._stir()
 
-    def discover(self, topics: list[Topic]) -> None:
+    def discover(self, topics: list[T]) -> None:
         """Show new topics to the feeds whose patterns match."""
         for topic in topics:
             with self._mutex:
@@ -163,7 +172,7 @@ class Hub:
 
     # -- sleeping
 
-    def wait(self, feed: Listener, seconds: float | None) -> None:
+    def wait(self, feed: Listener[T], seconds: float | None) -> None:
         """Return when the feed is ready, when `seconds` or `LOOK_SECONDS` have passed, or a little earlier."""
         seconds = LOOK_SECONDS if seconds is None else min(seconds, LOOK_SECONDS)
         if self._board is None:
@@ -179,7 +188,7 @@ class Hub:
         else:
             self._wait_for_others(feed, seconds)
 
-    def _wait_for_others(self, feed: Listener, seconds: float) -> None:
+    def _wait_for_others(self, feed: Listener[T], seconds: float) -> None:
         """Sleep while another thread of this process keeps watch."""
         event = threading.Event()
         feed.waker = event.set
@@ -189,7 +198,7 @@ class Hub:
         finally:
             feed.waker = None
 
-    def _hand_over(self, leader: Listener) -> None:
+    def _hand_over(self, leader: Listener[T]) -> None:
         """Wake one of those who wait for others, so that somebody keeps watch."""
         for feed in self._feeds:
             if feed is not leader and (waker := feed.waker) is not None:
@@ -199,7 +208,7 @@ class Hub:
     def _kick(self) -> None:
         os.eventfd_write(self._kick_fd, 1)
 
-    def _sleep(self, feed: Listener, seconds: float) -> None:
+    def _sleep(self, feed: Listener[T], seconds: float) -> None:
         self.arm()
         if not feed.is_ready():
             self.hear(seconds)
