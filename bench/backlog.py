@@ -44,7 +44,7 @@ def _publish(setting: Setting, client: Client) -> float:
 
 def _fetch(setting: Setting, client: Client, reader: Subscription) -> float:
     """Messages per second of reading and acking as a group at the end of the log."""
-    wanted = setting.scaled(20_000, 5_000)
+    wanted = setting.scaled(100_000, 20_000)
     while reader.fetch(BATCH, timeout=0):
         pass  # what the publish rounds left
     client.publish_batch(HOT, [sample()] * wanted, batch_size=BATCH, durability="os")
@@ -130,9 +130,7 @@ def _idle_rows(url: str, topics: int) -> list[Row]:
 
 def _pairs(setting: Setting, full: str, empty: str, size: str) -> list[Row]:
     opened = take_turns({OURS: _opening(full), EMPTY: _opening(empty)}, setting.rounds)
-    published = take_turns(
-        {OURS: _publishing(setting, full), EMPTY: _publishing(setting, empty)}, setting.rounds
-    )
+    published = take_turns({OURS: _publishing(setting, full), EMPTY: _publishing(setting, empty)}, setting.rounds)
     fetched = take_turns({OURS: _fetching(setting, full), EMPTY: _fetching(setting, empty)}, setting.rounds)
     rows = {
         "publish": (published, "time per publish at level os"),

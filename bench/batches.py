@@ -136,9 +136,7 @@ def _consume_ours(connection: Connection, url: str) -> None:
         while True:
             name, total = connection.recv()
             client.create_topic(name)
-            with client.subscribe(
-                name, consumer_group=GROUP, auto_ack=False, prefetch=2 * BATCH
-            ) as subscription:
+            with client.subscribe(name, consumer_group=GROUP, auto_ack=False, prefetch=2 * BATCH) as subscription:
                 connection.send("ready")
                 read = 0
                 while read < total:

@@ -82,9 +82,7 @@ def _redis(setting: Setting, name: str, slow: Times) -> Iterator[Round]:
     with rivals.redis_server(setting.folder, "no-aof") as port, child(_receive_redis, port) as receiver:
         receiver.hear()
         client = rivals.redis_client(port)
-        yield _round(
-            setting, name, receiver, lambda message: client.publish(TOPIC, msgspec.json.encode(message)), slow
-        )
+        yield _round(setting, name, receiver, lambda message: client.publish(TOPIC, msgspec.json.encode(message)), slow)
 
 
 def _receive_zmq(connection: Connection, address: str) -> None:
@@ -134,9 +132,7 @@ def _ours(setting: Setting, name: str, slow: Times) -> Iterator[Round]:
         client.create_topic(TOPIC)
         with child(_receive_ours, url) as receiver:
             receiver.hear()
-            yield _round(
-                setting, name, receiver, lambda message: client.publish(TOPIC, message, durability="os"), slow
-            )
+            yield _round(setting, name, receiver, lambda message: client.publish(TOPIC, message, durability="os"), slow)
 
 
 SIDES: dict[str, Callable[[Setting, str, Times], AbstractContextManager[Round]]] = {

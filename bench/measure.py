@@ -67,7 +67,8 @@ class Goal:
 
     def text(self, unit: str) -> str:
         sign = "<=" if self.at_most else ">="
-        return f"{sign} {self.bound:,.4g} {unit}" if self.absolute else f"{sign} {self.bound:g} x"
+        bound = f"{self.bound:,.0f}" if self.bound >= 1000 else f"{self.bound:g}"
+        return f"{sign} {bound} {unit}" if self.absolute else f"{sign} {bound} x"
 
 
 @dataclass

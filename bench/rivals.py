@@ -106,8 +106,7 @@ def nats_server(folder: Path, sync: str) -> Iterator[int]:
     with tempfile.TemporaryDirectory(dir=folder, prefix="nats-") as data:
         configuration = Path(data, "server.conf")
         configuration.write_text(
-            f"host: 127.0.0.1\nport: {port}\n"
-            f'jetstream {{ store_dir: "{data}/store", sync_interval: {sync} }}\n'
+            f'host: 127.0.0.1\nport: {port}\njetstream {{ store_dir: "{data}/store", sync_interval: {sync} }}\n'
         )
         with _server([program, "-c", str(configuration)], port):
             yield port

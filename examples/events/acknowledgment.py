@@ -25,28 +25,29 @@ async def process_order(message: Message) -> None:
 
 async def main() -> None:
     async with AsyncClient() as client:
-        await client.create_group(["orders", "orders/failed"], "billing")
+        await client.create_group("order_notifications", "billing")
         for order_id, total in ((1, 10), (2, 20), (3, -1)):
-            await client.publish("orders", {"order_id": order_id, "total": total})
+            await client.publish("order_notifications", {"order_id": order_id, "total": total})
 
         settled = 0
-        async with client.subscribe("orders", consumer_group="billing", auto_ack=False) as subscription:
-            while settled < 3:
-                for message in await subscription.fetch(10):
-                    order = f"order {message['order_id']}, attempt {message.attempt}"
-                    try:
-                        await process_order(message)
-                        await message.ack()
-                        print(f"{order}: processed and acked")
-                    except ProcessingError as error:
-                        await message.nack(delay_seconds=0.1)
-                        print(f"{order}: to be tried again ({error})")
-                        continue
-                    except FatalError as error:
-                        await client.publish("orders/failed", message.data, headers={"error": str(error)})
-                        await message.ack()
-                        print(f"{order}: set aside ({error})")
-                    settled += 1
+        async with client.subscribe("order_notifications", consumer_group="billing", auto_ack=False) as orders:
+            async for message in orders:
+                order = f"order {message['order_id']}, attempt {message.attempt}"
+                try:
+                    await process_order(message)
+                    await message.ack()
+                    print(f"{order}: processed and acked")
+                except ProcessingError as error:
+                    await message.nack(delay_seconds=0.1)
+                    print(f"{order}: to be tried again ({error})")
+                    continue
+                except FatalError as error:
+                    await client.publish("order_failures", message.data, headers={"error": str(error)})
+                    await message.ack()
+                    print(f"{order}: set aside ({error})")
+                settled += 1
+                if settled == 3:
+                    break
 
 
 if __name__ == "__main__":

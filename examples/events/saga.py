@@ -43,8 +43,7 @@ class OrderSaga:
                 for step in UNDO.get(event_type, ()):
                     print(f"{saga_id}: {step}")
                 print(f"{saga_id}: {'rolled back' if event_type in UNDO else 'complete'}")
-                sagas -= 1
-                if not sagas:
+                if (sagas := sagas - 1) == 0:
                     break
 
 

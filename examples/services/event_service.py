@@ -15,7 +15,7 @@ class EventPublisher:
         self.client = Client()
 
     def publish(self, event_type: str, data: dict[str, Any]) -> None:
-        event = {
+        event: dict[str, Any] = {
             "id": str(uuid.uuid4()),
             "type": event_type,
             "timestamp": datetime.now(UTC),

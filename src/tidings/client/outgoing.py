@@ -24,11 +24,32 @@ def make_record(data: Any, key: Any, headers: Mapping[str, str] | None, message_
     content_type, encoded = encode(data)
     if len(encoded) > limit:
         raise MessageTooLarge(len(encoded), limit)
-    if key is not None and (not isinstance(key, str) or len(key.encode("utf-8", "replace")) > MAX_KEY_BYTES):
-        raise InvalidOption("partition_key", key, f"give text of at most {MAX_KEY_BYTES} bytes")
-    if message_id is not None:
+    if key is not None:
+        check_key(key)
+    if message_id is None:
+        message_id = new_id()
+    else:
         check_id(message_id)
-    return Record(message_id or new_id(), content_type, encoded, key, check_headers(headers) if headers else None)
+    return Record(message_id, content_type, encoded, key, check_headers(headers) if headers else None)
+
+
+def make_records(messages: Iterable[Any], key: Any, headers: Mapping[str, str] | None, limit: int) -> list[Record]:
+    """Return the records of many messages, which share key and headers."""
+    if key is not None:
+        check_key(key)
+    shared = check_headers(headers) if headers else None
+    records = []
+    for data in messages:
+        content_type, encoded = encode(data)
+        if len(encoded) > limit:
+            raise MessageTooLarge(len(encoded), limit)
+        records.append(Record(new_id(), content_type, encoded, key, shared))
+    return records
+
+
+def check_key(key: object) -> None:
+    if not isinstance(key, str) or len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+        raise InvalidOption("partition_key", key, f"give text of at most {MAX_KEY_BYTES} bytes")
 
 
 def check_id(message_id: object) -> None:
@@ -50,18 +71,19 @@ def check_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
     return dict(headers)
 
 
-def in_batches(records: Iterable[Record], batch_size: int) -> Iterator[list[Record]]:
+def in_batches(records: list[Record], batch_size: int) -> Iterator[list[Record]]:
     """Part records into what one append stores: at most `batch_size` of them and `MAX_BATCH_BYTES`."""
-    batch: list[Record] = []
-    size = 0
-    for record in records:
-        if batch and (len(batch) >= batch_size or size + len(record.data) > MAX_BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(record)
-        size += len(record.data)
-    if batch:
-        yield batch
+    for start in range(0, len(records), batch_size):
+        yield from _in_bytes(records[start : start + batch_size])
+
+
+def _in_bytes(records: list[Record]) -> Iterator[list[Record]]:
+    if sum(len(record.data) for record in records) <= MAX_BATCH_BYTES or len(records) == 1:
+        yield records
+    else:
+        middle = len(records) // 2
+        yield from _in_bytes(records[:middle])
+        yield from _in_bytes(records[middle:])
 
 
 def level(durability: Durability | str | None, default: Durability) -> Durability:

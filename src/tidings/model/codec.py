@@ -26,10 +26,11 @@ def encode(data: Any) -> tuple[str, bytes]:
 
     Raises `UnencodableData` for anything else, and for NaN and infinities, for which JSON has no word.
     """
-    if isinstance(data, str):
-        return TEXT, _encode_text(data)
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return BYTES, bytes(data)
+    if type(data) is not dict:
+        if isinstance(data, str):
+            return TEXT, _encode_text(data)
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            return BYTES, bytes(data)
     try:
         encoded = _encode_json(data)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -35,7 +35,7 @@ MAX_KEY_BYTES = 1024
 MAX_PARTITIONS = 256
 """Partitions of a topic. Each is a folder and an open file in every process that reads it."""
 
-DEFAULT_PREFETCH = 256
+DEFAULT_PREFETCH = 1000
 """Messages a consumer may hold unsettled. Claims grow towards it only while the consumer keeps up (see APPETITE)."""
 
 MAX_PREFETCH = 10_000

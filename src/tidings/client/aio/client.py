@@ -130,8 +130,7 @@ class AsyncClient:
         engine = self._engine
         validate_topic(topic)
         reach = outgoing.level(durability, engine.default_durability)
-        limit = engine.max_message_bytes
-        records = [outgoing.make_record(data, partition_key, headers, None, limit) for data in messages]
+        records = outgoing.make_records(messages, partition_key, headers, engine.max_message_bytes)
         receipts: list[Receipt] = []
         try:
             for batch in outgoing.in_batches(records, batch_size):

@@ -48,7 +48,7 @@ class AsyncSubscription:
     def __init__(self, open_feed: runtime.Opening[AsyncDelivery], spec: SubscriptionSpec, auto_ack: bool) -> None:
         self._open_feed = open_feed
         self._spec = spec
-        self._auto_ack = auto_ack
+        self._auto_ack = auto_ack and spec.group is not None
         self._feed: AsyncFeed[AsyncDelivery] | None = None
         self._ticker: runtime.Ticker | None = None
         self._opening = runtime.Mutex()
@@ -195,7 +195,8 @@ class AsyncSubscription:
         for message in found:
             message.origin = self
         self._delivered += len(found)
-        self._unsettled += len(found)
+        if self._spec.group is not None:
+            self._unsettled += len(found)
         return found
 
     async def _wait_for_room(self, timeout: float | None) -> int:
@@ -238,7 +239,8 @@ class AsyncSubscription:
     def _settled(self, messages: Sequence[AsyncDelivery], action: str, lost: int) -> None:
         for message in messages:
             message.settled = True
-        self._unsettled -= len(messages)
+        if self._spec.group is not None:
+            self._unsettled -= len(messages)
         if action == "ack":
             self._acked += len(messages) - lost
         else:

@@ -49,7 +49,7 @@ class Subscription:
     def __init__(self, open_feed: runtime.Opening[Delivery], spec: SubscriptionSpec, auto_ack: bool) -> None:
         self._open_feed = open_feed
         self._spec = spec
-        self._auto_ack = auto_ack
+        self._auto_ack = auto_ack and spec.group is not None
         self._feed: Feed[Delivery] | None = None
         self._ticker: runtime.Ticker | None = None
         self._opening = runtime.Mutex()
@@ -196,7 +196,8 @@ class Subscription:
         for message in found:
             message.origin = self
         self._delivered += len(found)
-        self._unsettled += len(found)
+        if self._spec.group is not None:
+            self._unsettled += len(found)
         return found
 
     def _wait_for_room(self, timeout: float | None) -> int:
@@ -239,7 +240,8 @@ class Subscription:
     def _settled(self, messages: Sequence[Delivery], action: str, lost: int) -> None:
         for message in messages:
             message.settled = True
-        self._unsettled -= len(messages)
+        if self._spec.group is not None:
+            self._unsettled -= len(messages)
         if action == "ack":
             self._acked += len(messages) - lost
         else:

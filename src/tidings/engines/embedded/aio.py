@@ -68,7 +68,7 @@ class Ears:
             self._loop.remove_reader(self._hub.fileno())
 
     def _hear(self) -> None:
-        self._hub.hear(0)
+        self._hub.hear()
         self._hub.arm()
 
 

@@ -245,6 +245,8 @@ class FileLog:
             return batches or self._read(offset)
 
     def _cached(self, offset: int) -> list[Batch]:
+        if not self._chunks or offset >= self._chunks[-1][-1].end:
+            return []
         for chunk in self._chunks:
             if chunk[0].base <= offset < chunk[-1].end:
                 return (

@@ -173,7 +173,8 @@ class Segment:
         there but fails its checksum. What is read beyond `end` counts as verified.
         """
         batches: list[Batch] = []
-        data, at = os.pread(self.fd, READ_BYTES, position), 0
+        size = self.size()
+        data, at = os.pread(self.fd, max(0, min(READ_BYTES, size - position)), position), 0
         header = parse_header(data, 0, self.salt + position)
         if header is not None and HEADER_BYTES + header.length > len(data):
             data = os.pread(self.fd, HEADER_BYTES + header.length, position)
@@ -188,13 +189,15 @@ class Segment:
                 batches.append(Batch(header.base, header.time_ns, records))
             position, at = position + after - at, after
             header = parse_header(data, at, self.salt + position)
-        if not batches and not (self.sealed and position == self.end) and self._is_damage(position, header):
+        if not batches and not (self.sealed and position == self.end) and self._is_damage(position, size, header):
             raise self.damage(position)
         return batches, position
 
-    def _is_damage(self, position: int, header: Header | None) -> bool:
-        """Whether what stands at `position`, and could not be read, is more than a batch that is not finished."""
-        size = self.size()
+    def _is_damage(self, position: int, size: int, header: Header | None) -> bool:
+        """Whether what stands at `position`, and could not be read, is more than a batch that is not finished.
+
+        `size` is from before the reading: a file grows after its bytes are written, so what is below it was all there.
+        """
         if position < self.end or (header is not None and position + HEADER_BYTES + header.length <= size):
             return True
         return position < size and self.next_sound(position, size) is not None

@@ -104,10 +104,9 @@ class Bells:
             os.pwrite(self._fd, _WORD.pack(mask), 8 * self._slot)
 
     def hear(self) -> None:
-        """Take the rings that came."""
+        """Take a ring. Another one that came meanwhile wakes once more, for nothing."""
         with contextlib.suppress(BlockingIOError):
-            while True:
-                self._socket.recv(8)
+            self._socket.recv(8)
 
     def ring(self, interest: int) -> None:
         """Wake the processes that sleep with an interest in this."""

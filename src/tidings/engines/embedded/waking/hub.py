@@ -179,10 +179,8 @@ class Hub(Generic[T]):
             self._wait_for_others(feed, seconds)
         elif self._leading.acquire(blocking=False):
             try:
-                feed.waker = self._kick
                 self._sleep(feed, seconds)
             finally:
-                feed.waker = None
                 self._leading.release()
                 self._hand_over(feed)
         else:
@@ -209,9 +207,14 @@ class Hub(Generic[T]):
         os.eventfd_write(self._kick_fd, 1)
 
     def _sleep(self, feed: Listener[T], seconds: float) -> None:
+        """Sleep on the bell. The waker is set only while asleep: nobody need kick a thread that looks by itself."""
         self.arm()
-        if not feed.is_ready():
-            self.hear(seconds)
+        feed.waker = self._kick
+        try:
+            events = [] if feed.is_ready() else self._epoll.poll(seconds)
+        finally:
+            feed.waker = None
+        self._attend(events)
 
     def arm(self) -> None:
         """Ask to be rung, then look whether there is something already."""
@@ -223,9 +226,12 @@ class Hub(Generic[T]):
         """The descriptor that becomes readable when `hear` has something to do; for event loops."""
         return self._epoll.fileno()
 
-    def hear(self, seconds: float) -> None:
-        """Sleep until rung or kicked, for at most `seconds`, and see what there is."""
-        for fd, _ in self._epoll.poll(seconds):
+    def hear(self) -> None:
+        """See what the bell, a kick or a death was about; for event loops, when `fileno` is readable."""
+        self._attend(self._epoll.poll(0))
+
+    def _attend(self, events: list[tuple[int, int]]) -> None:
+        for fd, _ in events:
             if fd == self._kick_fd:
                 self._unkick()
             elif fd in self._watched:

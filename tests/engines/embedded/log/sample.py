@@ -1,0 +1,81 @@
+"""Logs and segments for the tests of this folder, small enough to look at every byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.engines.hands import Hands
+from tidings.engines.embedded.log import frame
+from tidings.engines.embedded.log.filelog import FileLog
+from tidings.engines.embedded.log.memorylog import MemoryLog
+from tidings.engines.embedded.log.recovery import Floor
+from tidings.engines.embedded.log.segment import log_path
+from tidings.engines.embedded.log.segments import LogLimits
+from tidings.model.codec import BYTES
+from tidings.model.message import Record
+
+SALT = 0x1234
+TIME_NS = 1_000_000_000
+
+Entry = tuple[int, bytes]
+"""The offset and the data of a message."""
+
+
+def records(*data: bytes) -> list[Record]:
+    return [Record(f"id-{number}", BYTES, each) for number, each in enumerate(data)]
+
+
+def batch(position: int, base: int, *data: bytes, time_ns: int = TIME_NS, salt: int = SALT) -> bytes:
+    """A whole batch as it stands at a position of a segment."""
+    body = frame.encode_body(records(*data))
+    crc = frame.body_crc(body)
+    return frame.batch_header(len(body), crc, base, len(data), time_ns, salt + position) + body
+
+
+def seal(position: int, base: int, salt: int = SALT) -> bytes:
+    return frame.batch_header(0, 0, base, 0, TIME_NS, salt + position, kind=frame.SEAL)
+
+
+def write_segment(folder: Path, *batches: tuple[bytes, ...], base: int = 0, sealed: bool = False) -> bytes:
+    """Write a segment of these batches, one nanosecond apart; return its bytes."""
+    content = frame.segment_header(SALT, base, TIME_NS)
+    offset = base
+    for number, data in enumerate(batches):
+        content += batch(len(content), offset, *data, time_ns=TIME_NS + number)
+        offset += len(data)
+    if sealed:
+        content += seal(len(content), offset)
+    log_path(folder, base).write_bytes(content)
+    return content
+
+
+def file_log(
+    folder: Path, limits: LogLimits | None = None, floor: Floor | None = None, clock: Hands | None = None
+) -> FileLog:
+    """Another process's view of the log in this folder, as it were: it shares nothing but the files."""
+    folder.mkdir(exist_ok=True)
+    found = floor or Floor()
+    return FileLog(folder, limits or LogLimits(segment_bytes=1 << 20), lambda: found, clock or Hands())
+
+
+def contents(log: FileLog | MemoryLog, offset: int = 0) -> list[Entry]:
+    """Everything from `offset` to the end."""
+    found: list[Entry] = []
+    while batches := log.read(offset):
+        for each in batches:
+            found += [(number, r.data) for number, r in enumerate(each.records, each.base) if number >= offset]
+        offset = max(offset, batches[-1].end)
+    return found
+
+
+def numbered(first: int, count: int) -> list[Entry]:
+    """What `contents` finds when the data of each message is its offset as text."""
+    return [(number, b"%d" % number) for number in range(first, first + count)]
+
+
+def fill(log: FileLog | MemoryLog, count: int, per_batch: int = 1) -> None:
+    """Append messages whose data is their offset, so that anything out of place shows."""
+    for _ in range(0, count, per_batch):
+        first = log.end()
+        base, _ = log.append(records(*(b"%d" % (first + each) for each in range(per_batch))))
+        assert base == first

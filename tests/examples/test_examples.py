@@ -1,0 +1,222 @@
+"""The examples print what they promise, each as a real process on a bus directory of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import WaitUntil
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SECONDS = 30  # an example that takes longer hangs
+
+ALONE = {
+    "first/callbacks.py": """
+        Email Service: User 'alice' logged in!
+        Log Service: User 'alice' logged in!
+        Log Service: User 'alice' logged out!
+    """,
+    "first/background.py": """
+        Subscriber is listening...
+        Received message from news:
+        Content: {'type': 'breaking_news', 'title': 'Important Update', 'content': 'A new version was released!', \
+'timestamp': '2024-01-01 10:00:00'}
+        Received message from updates:
+        Content: {'version': '2.0'}
+    """,
+    "first/user_channels.py": """
+        Channel user:login: {'user_id': 1001}
+        Channel user:logout: {'user_id': 1002}
+        Channel user:update: {'user_id': 1003}
+    """,
+    "first/many_channels.py": """
+        Processing order: A-17
+        Processing payment: $99.99
+        Sending notification to user 1001: Your order has been shipped
+    """,
+    "logs/late_subscribers.py": """
+        temporary queue: ['User logged in']
+        late temporary queue: []
+        late durable queue: ['Server started', 'User logged in', 'Error occurred']
+    """,
+    "events/user_events.py": """
+        Published: signup for user user123
+        Published: purchase for user user123
+        Published: churn for user user123
+        Sending welcome email to user123
+        Updating analytics for user123
+        Starting retention campaign for user123
+    """,
+    "events/fan_out.py": """
+        email: System Maintenance - at 10 PM tonight
+        sms: System Maintenance - at 10 PM tonight
+        push: System Maintenance - at 10 PM tonight
+    """,
+    "events/topic_hierarchy.py": """
+        users/* got users/created, users/updated
+        users/created got users/created
+        ** got orders/eu/shipped, orders/placed, users/created, users/updated
+    """,
+    "events/batching.py": """
+        Published 10000 messages, durable on: disk
+        Processed 10000 messages, left: 0
+    """,
+    "events/acknowledgment.py": """
+        order 1, attempt 1: processed and acked
+        order 2, attempt 1: to be tried again (the payment service is away)
+        order 3, attempt 1: set aside (negative total)
+        order 2, attempt 2: processed and acked
+    """,
+    "events/consumer_group.py": "Processed 100 orders, each once: True",
+    "events/partition_key.py": """
+        user123: login > search > purchase > logout
+        user456: login > search > purchase > logout
+        user789: login > search > purchase > logout
+    """,
+    "events/event_sourcing.py": "version 3, balance 120",
+    "events/saga.py": """
+        order-1: reserve inventory
+        order-2: reserve inventory
+        order-1: process payment
+        order-2: process payment
+        order-1: ship order
+        order-2: ship order: no courier
+        order-1: complete
+        order-2: refund payment
+        order-2: release inventory
+        order-2: rolled back
+    """,
+}
+"""What the examples print that need no second terminal."""
+
+TOGETHER = {
+    "first/topic_loop.py",
+    "logs/emit_log.py",
+    "logs/receive_logs.py",
+    "services/event_service.py",
+    "services/email_service.py",
+    "services/analytics_service.py",
+}
+"""The examples for several terminals: each has its part in a test below."""
+
+
+class Shell:
+    """Runs examples on one bus, as a user with several terminals does."""
+
+    def __init__(self, folder: Path, wait_until: WaitUntil) -> None:
+        self._folder = folder
+        self._wait_until = wait_until
+        self._environment = {**os.environ, "TIDINGS_URL": f"file:{folder / 'bus'}", "PYTHONUNBUFFERED": "1"}
+
+    def _command(self, example: str, arguments: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-W", "error", str(EXAMPLES / example), *arguments]
+
+    def run(self, example: str, *arguments: str) -> list[str]:
+        """Run an example to its end; return the lines it printed."""
+        done = subprocess.run(
+            self._command(example, arguments),
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.splitlines()
+
+    @contextmanager
+    def terminal(self, example: str, *arguments: str, ready: str) -> Iterator[list[str]]:
+        """Start an example and go on when it printed `ready`; after the block the list has what it printed more."""
+        number = len(list(self._folder.glob("*.out")))
+        path = self._folder / f"{number}.out"
+        with path.open("wb") as out:
+            command = self._command(example, arguments)
+            process = subprocess.Popen(command, cwd=self._folder, env=self._environment, stdout=out, stderr=out)
+        lines: list[str] = []
+        try:
+            self._wait_until(lambda: ready in path.read_text() or process.poll() is not None, SECONDS)
+            yield lines
+            assert process.wait(SECONDS) == 0, path.read_text()
+        finally:
+            process.kill()
+            process.wait()
+        first, *rest = path.read_text().splitlines()
+        assert first == ready
+        lines += rest
+
+
+@pytest.fixture
+def shell(tmp_path: Path, wait_until: WaitUntil) -> Shell:
+    return Shell(tmp_path, wait_until)
+
+
+def test_every_example_is_run() -> None:
+    found = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.py")}
+    assert found == ALONE.keys() | TOGETHER
+    listed = (EXAMPLES / "README.md").read_text()
+    assert [example for example in sorted(found) if f"[{example}]({example})" not in listed] == []
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: str(path.relative_to(EXAMPLES)))
+def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 60
+    assert f"Run: python examples/{path.relative_to(EXAMPLES)}" in text
+
+
+@pytest.mark.parametrize("example", ALONE)
+def test_example(example: str, shell: Shell) -> None:
+    expected = [line.strip() for line in ALONE[example].strip().splitlines()]
+    assert shell.run(example) == expected
+    assert shell.run(example) == expected, "the second run, on the same bus"
+
+
+def test_topic_loop_gets_the_topics_of_its_expression(shell: Shell) -> None:
+    with shell.terminal("first/topic_loop.py", "subscribe", "2", ready="Waiting for news from ca") as printed:
+        shell.run("first/topic_loop.py", "publish")
+    assert printed == [
+        "I got the topic: weather.ca.mountainview",
+        "With the message: {'temp': 70, 'cloudy': False}",
+        "I got the topic: weather.ca.sanfrancisco",
+        "With the message: {'temp': 61, 'cloudy': True}",
+    ]
+
+
+def test_both_terminals_receive_all_logs(shell: Shell) -> None:
+    ready = " [*] Waiting for logs. To exit press CTRL+C"
+    lines = ["Server started", "User logged in", "Error occurred"]
+    with (
+        shell.terminal("logs/receive_logs.py", "3", ready=ready) as first,
+        shell.terminal("logs/receive_logs.py", "3", ready=ready) as second,
+    ):
+        for line in lines:
+            assert shell.run("logs/emit_log.py", line) == [f" [x] Sent '{line}'"]
+    assert first == second == [f" [x] {line}" for line in lines]
+
+
+def test_services_get_every_event_also_those_published_while_they_are_down(shell: Shell) -> None:
+    mails = [
+        "[Email Service] Received: user.created",
+        "Sending welcome email to alice@example.com",
+        "[Email Service] Received: order.placed",
+        "Sending order confirmation for order 456",
+    ]
+    with (
+        shell.terminal("services/email_service.py", "2", ready="[Email Service] Ready") as email,
+        shell.terminal("services/analytics_service.py", "2", ready="[Analytics] Ready") as analytics,
+    ):
+        assert shell.run("services/event_service.py") == ["Published: user.created", "Published: order.placed"]
+    assert email == mails
+    assert [line.partition(" at 20")[0] for line in analytics] == [
+        "[Analytics] Recording: user.created",
+        "[Analytics] Recording: order.placed",
+    ]
+    shell.run("services/event_service.py")
+    assert shell.run("services/email_service.py", "2") == ["[Email Service] Ready", *mails]
