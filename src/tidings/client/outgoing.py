@@ -48,8 +48,13 @@ def make_records(messages: Iterable[Any], key: Any, headers: Mapping[str, str] |
 
 
 def check_key(key: object) -> None:
-    if not isinstance(key, str) or len(key.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
-        raise InvalidOption("partition_key", key, f"give text of at most {MAX_KEY_BYTES} bytes")
+    """Keys are hashed as UTF-8, so they have to be valid Unicode."""
+    if not isinstance(key, str) or not 0 < len(key.encode("utf-8", "ignore")) <= MAX_KEY_BYTES or _has_surrogates(key):
+        raise InvalidOption("partition_key", key, f"give valid text of 1 to {MAX_KEY_BYTES} bytes")
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def check_id(message_id: object) -> None:

@@ -378,9 +378,7 @@ class History:
         return next((event for event in reversed(self.events) if isinstance(event, Healed)), None)
 
 
-ReaderEvent = (
-    Opened | Delivered | AckInvoked | AckOk | AckRefused | Nacked | ConsumerEnded | Skipped | Drained
-)
+ReaderEvent = Opened | Delivered | AckInvoked | AckOk | AckRefused | Nacked | ConsumerEnded | Skipped | Drained
 
 
 def _note(reader: Reader, event: ReaderEvent) -> None:

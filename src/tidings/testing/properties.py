@@ -209,14 +209,8 @@ def no_skip(history: History) -> list[Violation]:
     for name, reader in history.readers.items():
         if reader.drained is None or not reader.durable:
             continue
-        unsettled = [
-            (given[-1], "was given") for key, given in reader.by_id.items() if not reader.settled(key)
-        ]
-        skipped = [
-            (delivered, "skipped")
-            for delivered in stored.values()
-            if _passed_over(history, reader, delivered)
-        ]
+        unsettled = [(given[-1], "was given") for key, given in reader.by_id.items() if not reader.settled(key)]
+        skipped = [(delivered, "skipped") for delivered in stored.values() if _passed_over(history, reader, delivered)]
         for delivered, how in [*unsettled, *skipped][reader.drained.pending + reader.skipped :]:
             text = f"{delivered.id}: group {name} {how} it, it was never settled and never came again"
             found.append(Violation(property="P6", text=text, evidence=(delivered,)))
@@ -225,12 +219,7 @@ def no_skip(history: History) -> list[Violation]:
 
 def _passed_over(history: History, reader: Reader, delivered: Delivered) -> bool:
     publish = history.publishes.get(delivered.id)
-    if (
-        publish is None
-        or publish.receipt is not None
-        or delivered.id in reader.by_id
-        or not reader.owes(publish)
-    ):
+    if publish is None or publish.receipt is not None or delivered.id in reader.by_id or not reader.owes(publish):
         return False
     _, high = reader.reach.get(shard_of(delivered), (0, -1))
     return delivered.offset < high
@@ -299,9 +288,7 @@ def drained_in_time(history: History) -> list[Violation]:
             continue
         drained = reader.drained
         if drained is None or drained.at - healed.at > healed.limit:
-            took = (
-                "was never drained" if drained is None else f"was drained after {drained.at - healed.at} ns"
-            )
+            took = "was never drained" if drained is None else f"was drained after {drained.at - healed.at} ns"
             text = f"group {name} {took}; the limit is {healed.limit} ns"
             found.append(Violation(property="P11", text=text, evidence=_known(healed, drained)))
     return found
@@ -312,9 +299,7 @@ def recovery_idempotent(first: Mapping[str, str], second: Mapping[str, str]) -> 
     recovery.
     """
     return [
-        Violation(
-            property="P12", text=f"{part}: {first.get(part)} became {second.get(part)} on a second recovery"
-        )
+        Violation(property="P12", text=f"{part}: {first.get(part)} became {second.get(part)} on a second recovery")
         for part in sorted(first.keys() | second.keys())
         if first.get(part) != second.get(part)
     ]

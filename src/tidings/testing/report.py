@@ -88,9 +88,7 @@ def _count(history: History, found: tuple[Violation, ...]) -> Figures:
 def _lost(history: History) -> Lost:
     places: Counter[str] = Counter()
     for reader in history.readers.values():
-        places.update(
-            place_of(reader, publish) for publish in missing_from(history, reader)[reader.skipped :]
-        )
+        places.update(place_of(reader, publish) for publish in missing_from(history, reader)[reader.skipped :])
     return Lost(prefix=places["prefix"], middle=places["middle"], postfix=places["postfix"])
 
 

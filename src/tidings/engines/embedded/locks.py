@@ -96,7 +96,7 @@ class _Waiter:
     def take(self, wait: float) -> int | None:
         """Return the descriptor that holds the lock, or None after `wait` seconds: then nobody wants it."""
         with self._mutex:
-            if self._got.is_set():
+            if self._got.is_set() and not self._wanted:
                 self._queue()
             self._wanted = True
         self._got.wait(wait)

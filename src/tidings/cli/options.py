@@ -1,0 +1,50 @@
+"""What the values of command line options mean: URLs, durations such as `10m`, headers such as `source:web`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_PART = r"(\d+(?:\.\d+)?)(ms|[smhdw])"
+
+
+class Duration(click.ParamType):
+    """`250ms`, `10s`, `5m`, `1d3h`; a bare number counts seconds. Becomes seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = f"{value}s" if re.fullmatch(r"\d+(\.\d+)?", value) else value
+        if not re.fullmatch(f"(?:{_PART})+", text):
+            self.fail(f"{value!r} is no duration; write 10s, 250ms, 5m or 1d3h", param, ctx)
+        return sum(float(amount) * _UNITS[unit] for amount, unit in re.findall(_PART, text))
+
+
+class Header(click.ParamType):
+    """`NAME:VALUE`, as curl has it. Becomes a pair."""
+
+    name = "header"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        name, colon, text = value.partition(":")
+        if not colon or not name.strip():
+            self.fail(f"{value!r} is no header; write NAME:VALUE", param, ctx)
+        return name.strip(), text.strip()
+
+
+def _inherited(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """The verb's own `--url`, else the one before the verb."""
+    return value if value is not None else ctx.find_root().params.get("url")
+
+
+def url_option(command: F) -> F:
+    """Let `--url` stand behind the verb too, where the hand is when one thinks of it."""
+    return click.option("--url", metavar="URL", callback=_inherited, help="The bus; see `tidings --help`.")(command)

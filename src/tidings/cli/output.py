@@ -1,0 +1,143 @@
+"""What is written to stdout, and in which form: JSON Lines in a pipe, readable lines and tables on a terminal."""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import msgspec
+
+from tidings import Message, Receipt
+
+
+class ReaderGone(Exception):
+    """Whoever read our stdout has closed it, as `head` does."""
+
+
+def on_terminal() -> bool:
+    """Whether stdout is a terminal."""
+    return sys.stdout.isatty()
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal; a program that captures stderr is not bothered."""
+    if sys.stderr.isatty():
+        click.echo(text, err=True)
+
+
+def write(text: str | bytes) -> None:
+    """Write to stdout, at once. Raises `ReaderGone`."""
+    try:
+        click.echo(text, nl=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
+def write_json(values: Iterable[Any]) -> None:
+    """Write one line of JSON for each value."""
+    write(b"".join(msgspec.json.encode(value) + b"\n" for value in values))
+
+
+def abandon_stdout() -> None:
+    """Let the interpreter flush into nothing when it ends, instead of complaining that the reader has gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def style(text: str, **how: Any) -> str:
+    """Colour for a terminal, unless `$NO_COLOR` is set (no-color.org)."""
+    return text if os.environ.get("NO_COLOR") else click.style(text, **how)
+
+
+def printable(text: str) -> str:
+    """Return the text with control characters escaped: what a stranger published must not drive the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+# -- messages and receipts
+
+
+def message_fields(message: Message) -> dict[str, Any]:
+    """Return a message as the JSON of `tidings subscribe`; bytes that are no text come as `data_base64`."""
+    data: Any = message.data
+    payload = {"data_base64": base64.b64encode(data).decode()} if isinstance(data, bytes) else {"data": data}
+    return {
+        "topic": message.topic,
+        **payload,
+        "id": message.id,
+        "key": message.key,
+        "headers": dict(message.headers),
+        "content_type": message.content_type,
+        "partition": message.partition,
+        "offset": message.offset,
+        "attempt": message.attempt,
+        "published_at": datetime.fromtimestamp(message.published_at, UTC),
+    }
+
+
+def message_line(message: Message) -> str:
+    """Return a message as one readable line: local time, topic, data, and what else there is to know."""
+    when = datetime.fromtimestamp(message.published_at, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    more = [f"key={message.key}"] if message.key is not None else []
+    more += [f"{name}={value}" for name, value in message.headers.items()]
+    more += [f"attempt={message.attempt}"] if message.attempt > 1 else []
+    parts = [style(when, dim=True), style(printable(message.topic), fg="cyan"), printable(_readable(message.data))]
+    if more:
+        parts.append(style(printable(" ".join(more)), dim=True))
+    return "  ".join(parts) + "\n"
+
+
+def _readable(data: Any) -> str:
+    if isinstance(data, str):
+        return data
+    if isinstance(data, bytes):
+        return f"{len(data)} bytes {data[:32].hex(' ')}" + (" ..." if len(data) > 32 else "")
+    return msgspec.json.encode(data).decode()
+
+
+def receipt_line(receipts: Sequence[Receipt]) -> str:
+    """Return one readable line for what was published together."""
+    last = receipts[-1]
+    where = f"{printable(last.topic)} partition {last.partition} offset {last.offset}"
+    if len(receipts) == 1:
+        return f"published to {where} ({last.durability}), id {last.message_id}\n"
+    return f"published {len(receipts)} messages to {printable(last.topic)} ({last.durability}), up to offset {last.offset}\n"
+
+
+# -- tables
+
+
+def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table: drawn by rich on a terminal, aligned by blanks elsewhere. The first column is text, the others
+    are figures."""
+    rows = [[printable(cell) for cell in row] for row in rows]
+    if on_terminal():
+        _draw(columns, rows)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *rows)]
+    for row in (columns, *rows):
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+        write("  ".join(cells).rstrip() + "\n")
+
+
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(file=sys.stdout).print(table)
