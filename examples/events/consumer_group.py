@@ -10,7 +10,7 @@ from tidings import AsyncClient
 ORDERS = 100
 
 
-async def consumer_group_worker(client: AsyncClient, worker_id: str, group_id: str, done: list[int]) -> None:
+async def consumer_group_worker(client: AsyncClient, worker_id: str, group_id: str, done: asyncio.Queue[int]) -> None:
     """Worker in consumer group"""
     async with client.subscribe(
         "order_processing",
@@ -20,8 +20,8 @@ async def consumer_group_worker(client: AsyncClient, worker_id: str, group_id: s
         auto_ack=False,
     ) as subscription:
         async for message in subscription:
-            done.append(message["order_id"])
             await message.ack()
+            done.put_nowait(message["order_id"])
 
 
 async def main() -> None:
@@ -29,17 +29,16 @@ async def main() -> None:
         await client.create_group("order_processing", "order-processors")
         await client.publish_batch("order_processing", [{"order_id": i} for i in range(ORDERS)])
 
-        done: list[int] = []
+        done: asyncio.Queue[int] = asyncio.Queue()
         workers = [
             asyncio.create_task(consumer_group_worker(client, f"worker-{i}", "order-processors", done))
             for i in range(10)
         ]
-        while await client.get_consumer_lag("order_processing", "order-processors") > 0:
-            await asyncio.sleep(0.01)
+        orders = [await done.get() for _ in range(ORDERS)]
         for worker in workers:
             worker.cancel()
         await asyncio.wait(workers)
-        print(f"Processed {len(done)} orders, each once: {sorted(done) == list(range(ORDERS))}")
+        print(f"Processed {len(orders)} orders, each once: {sorted(orders) == list(range(ORDERS))}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.crash.experiment import Experiment, Running
+from tests.crash.workers import DRAIN_SECONDS
 from tidings.testing.report import Figures, Report
 
 GROUPS: Final = ("billing", "audit")
@@ -34,7 +35,9 @@ SEGMENT_BYTES: Final = 1 << 16  # small, so that segments are sealed and followe
 _pause = threading.Event().wait
 
 
-def run(seed: int, folder: Path, share_of_stops: float = SHARE_OF_STOPS) -> tuple[Report, int]:
+def run(
+    seed: int, folder: Path, share_of_stops: float = SHARE_OF_STOPS, drain_seconds: float = DRAIN_SECONDS
+) -> tuple[Report, int]:
     """One experiment on a fresh bus in `folder`; returns its verdict and how many processes were killed."""
     rng = random.Random(seed)
     stops = rng.random() < share_of_stops
@@ -42,7 +45,7 @@ def run(seed: int, folder: Path, share_of_stops: float = SHARE_OF_STOPS) -> tupl
     bus, histories = folder / "bus", folder / "histories"
     histories.mkdir(parents=True)
     url = f"file:{bus}?lease_seconds={lease}&segment_bytes={SEGMENT_BYTES}"
-    with Experiment(histories, url) as experiment:
+    with Experiment(histories, url, drain_seconds=drain_seconds) as experiment:
         experiment.complete("setup", group=",".join(GROUPS), partitions=rng.randint(1, 3))
         observer = experiment.start("tail")
         _populate(experiment, rng)
@@ -157,11 +160,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="run n uses seed + n")
     parser.add_argument("--stops", type=float, default=SHARE_OF_STOPS, help="share of runs with a stopped consumer")
+    parser.add_argument("--drain-seconds", type=float, default=DRAIN_SECONDS, help="time to drain a group")
     options = parser.parse_args(arguments)
     total = Total()
     for seed in range(options.seed, options.seed + options.runs):
         folder = Path(tempfile.mkdtemp(prefix=f"tidings-crash-{seed}-"))
-        report, kills = run(seed, folder, options.stops)
+        report, kills = run(seed, folder, options.stops, options.drain_seconds)
         total.add(report, kills)
         if not report.ok:
             print(f"seed {seed} (repeat with --runs 1 --seed {seed}; files in {folder}):\n{report}\n\n{total}")

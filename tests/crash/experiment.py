@@ -26,7 +26,6 @@ from tidings.testing.properties import Violation, recovery_idempotent, storage_c
 from tidings.testing.report import Report, check
 
 PATIENCE_SECONDS: Final = 30.0  # for any orderly end; a worker that takes longer hangs
-DRAIN_LIMIT_NS: Final = int(workers.DRAIN_SECONDS * 1e9)
 
 
 class Running:
@@ -63,8 +62,10 @@ class Experiment:
     Use as a context manager: no worker outlives it.
     """
 
-    def __init__(self, folder: Path, url: str, topic: str = "orders") -> None:
-        self.folder, self.url, self.topic = folder, url, topic
+    def __init__(
+        self, folder: Path, url: str, topic: str = "orders", drain_seconds: float = workers.DRAIN_SECONDS
+    ) -> None:
+        self.folder, self.url, self.topic, self.drain_seconds = folder, url, topic, drain_seconds
         self.running: list[Running] = []
         self.kills = 0
         self.problems: list[str] = []
@@ -138,8 +139,9 @@ class Experiment:
 
     def drain(self, groups: Iterable[str]) -> None:
         """End all faults, and read each group to its end with a fresh consumer."""
-        self._writer.append(h.Healed(at=h.now(), limit=DRAIN_LIMIT_NS))
-        self.join(*[self.start("drain", group=group, nack_share=0.0, prefetch=1000) for group in groups])
+        self._writer.append(h.Healed(at=h.now(), limit=int(self.drain_seconds * 1e9)))
+        fields = {"nack_share": 0.0, "prefetch": 1000, "drain_seconds": self.drain_seconds}
+        self.join(*[self.start("drain", group=group, **fields) for group in groups])
 
     def report(self, surviving: frozenset[str] = h.EVERY_LEVEL, bus: Path | None = None) -> Report:
         """Judge everything written so far, and the files of `bus` when it lies in a directory."""

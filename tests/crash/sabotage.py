@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from tidings import Client, PublishFailed, Receipt, Subscription
+from tidings import Client, Durability, PublishFailed, Receipt, Subscription
 from tidings.client.blocking.delivery import Delivery
 
 
@@ -39,7 +39,7 @@ def _receipt_before_write() -> None:
     def publish(original: Callable[..., Receipt], client: Client, topic: str, data: Any, **options: Any) -> Receipt:
         if next(calls) % 10 != 9:
             return original(client, topic, data, **options)
-        return Receipt("made-up", topic, 0, 10**9 + next(calls), options["durability"])
+        return Receipt("made-up", topic, 0, 10**9 + next(calls), Durability(options["durability"]))
 
     _wrap(Client, "publish", publish)
 

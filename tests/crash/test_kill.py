@@ -26,21 +26,21 @@ def program(*command: str, **environment: str) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.parametrize("seed", [1, 101])
-def test_nothing_acknowledged_is_lost_to_kill_9(seed: int) -> None:
-    done = program("tests.crash.campaign", "--runs", "4", "--seed", str(seed))
+def test_nothing_acknowledged_is_lost_to_kill_9(seed: int, tmp_path: Path) -> None:
+    done = program("tests.crash.campaign", "--runs", "4", "--seed", str(seed), TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "runs 4 in" in done.stdout
     assert "lost 0, phantom 0, corrupt 0" in done.stdout
 
 
-def test_a_stopped_consumer_loses_its_lease_and_nothing_else() -> None:
-    done = program("tests.crash.campaign", "--runs", "1", "--stops", "1")
+def test_a_stopped_consumer_loses_its_lease_and_nothing_else(tmp_path: Path) -> None:
+    done = program("tests.crash.campaign", "--runs", "1", "--stops", "1", TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "leases run out 1" in done.stdout
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk image needs root")
-def test_what_level_disk_acknowledged_survives_power_cuts_and_level_os_does_not() -> None:
-    done = program("tests.crash.powercut", "--cuts", "3", "--control", "3")
+def test_what_level_disk_acknowledged_survives_power_cuts_and_level_os_does_not(tmp_path: Path) -> None:
+    done = program("tests.crash.powercut", "--cuts", "3", "--control", "3", TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lost 0, phantom 0, corrupt 0" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -24,16 +25,18 @@ CAUGHT_AS = {
 
 
 @pytest.mark.parametrize(("bug", "promise"), CAUGHT_AS.items())
-def test_a_planted_bug_is_seen_by_the_campaign(bug: str, promise: str) -> None:
-    done = program("tests.crash.campaign", "--runs", "5", "--stops", "0", SABOTAGE=bug)
+def test_a_planted_bug_is_seen_by_the_campaign(bug: str, promise: str, tmp_path: Path) -> None:
+    options = ["--runs", "5", "--stops", "0", "--drain-seconds", "3"]
+    done = program("tests.crash.campaign", *options, SABOTAGE=bug, TMPDIR=str(tmp_path))
     assert done.returncode == 1, done.stdout + done.stderr
     (broken,) = re.findall(r"^VIOLATED: (.*)$", done.stdout, re.MULTILINE)
     assert promise in re.findall(r"P\d+", broken), done.stdout
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk image needs root")
-def test_a_missing_sync_is_seen_by_power_cuts() -> None:
-    done = program("tests.crash.powercut", "--cuts", "3", "--control", "0", SABOTAGE="no-fdatasync")
+def test_a_missing_sync_is_seen_by_power_cuts(tmp_path: Path) -> None:
+    options = ["--cuts", "3", "--control", "0"]
+    done = program("tests.crash.powercut", *options, SABOTAGE="no-fdatasync", TMPDIR=str(tmp_path))
     assert done.returncode == 1, done.stdout + done.stderr
     assert "P1" in done.stdout
 

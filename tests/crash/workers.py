@@ -33,7 +33,7 @@ from tidings import (
 from tidings.client.blocking.delivery import Delivery
 from tidings.testing import history as h
 
-DRAIN_SECONDS: Final = 15.0  # a drain of some thousand messages takes a fraction of a second on a busy machine
+DRAIN_SECONDS: Final = 15.0  # a drain of some thousand messages takes a fraction of a second; a CI machine may be busy
 QUIET_SECONDS: Final = 0.2  # how long nothing must come before lag 0 is believed to be the end
 LARGEST_PAD: Final = 4000  # small enough for many messages, large enough to cross pages and segments
 KEYS: Final = (None, "k1", "k2", "k3")
@@ -57,6 +57,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     auto_ack: bool = False
     nack_share: float = 0.05
     acks_survive: bool = True
+    drain_seconds: float = DRAIN_SECONDS
 
     @property
     def history(self) -> Path:
@@ -264,7 +265,7 @@ def drain(work: Work, writer: h.HistoryWriter, stop: Stop) -> None:
     """Take all that is left for the group; say so when nothing comes and the bus itself says that nothing is
     left.
     """
-    deadline = h.now() + int(DRAIN_SECONDS * 1e9)
+    deadline = h.now() + int(work.drain_seconds * 1e9)
     with Client(work.url) as client, _subscribe(client, work) as subscription:
         handler = Handler(work, writer, subscription)
         while h.now() < deadline:
@@ -275,6 +276,7 @@ def drain(work: Work, writer: h.HistoryWriter, stop: Stop) -> None:
             if not messages and client.get_consumer_lag(work.topic, work.group) == 0:
                 writer.append(h.Drained(at=h.now(), group=work.group))
                 return
+        raise TimeoutError(f"not drained in {work.drain_seconds:g} s: {client.groups(work.topic)}")
 
 
 def tail(work: Work, writer: h.HistoryWriter, stop: Stop) -> None:

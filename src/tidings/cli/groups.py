@@ -33,4 +33,4 @@ def groups(*, topic: str | None, url: str | None) -> None:
         for info in found:
             figures = (info.lag, info.held, info.retrying, info.skipped, len(info.consumers))
             rows.append((info.group, info.topic, *(f"{figure:,}" for figure in figures)))
-        write_table(COLUMNS, rows)
+        write_table(COLUMNS, rows, texts=2)

@@ -14,30 +14,20 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 6048
 _PART = r"(\d+(?:\.\d+)?)(ms|[smhdw])"
 
 
-class Duration(click.ParamType):
-    """`250ms`, `10s`, `5m`, `1d3h`; a bare number counts seconds. Becomes seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        text = f"{value}s" if re.fullmatch(r"\d+(\.\d+)?", value) else value
-        if not re.fullmatch(f"(?:{_PART})+", text):
-            self.fail(f"{value!r} is no duration; write 10s, 250ms, 5m or 1d3h", param, ctx)
-        return sum(float(amount) * _UNITS[unit] for amount, unit in re.findall(_PART, text))
+def duration(text: str) -> float:
+    """Return the seconds of `250ms`, `10s`, `5m`, `1d3h`; a bare number counts seconds."""
+    whole = f"{text}s" if re.fullmatch(r"\d+(\.\d+)?", text) else text
+    if not re.fullmatch(f"(?:{_PART})+", whole):
+        raise click.BadParameter(f"{text!r} is no duration; write 10s, 250ms, 5m or 1d3h.")
+    return sum(float(amount) * _UNITS[unit] for amount, unit in re.findall(_PART, whole))
 
 
-class Header(click.ParamType):
-    """`NAME:VALUE`, as curl has it. Becomes a pair."""
-
-    name = "header"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        name, colon, text = value.partition(":")
-        if not colon or not name.strip():
-            self.fail(f"{value!r} is no header; write NAME:VALUE", param, ctx)
-        return name.strip(), text.strip()
+def header(text: str) -> tuple[str, str]:
+    """Return the name and the value of `NAME:VALUE`, as curl has it."""
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise click.BadParameter(f"{text!r} is no header; write NAME:VALUE.")
+    return name.strip(), value.strip()
 
 
 def _inherited(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

@@ -107,37 +107,37 @@ def _readable(data: Any) -> str:
 def receipt_line(receipts: Sequence[Receipt]) -> str:
     """Return one readable line for what was published together."""
     last = receipts[-1]
-    where = f"{printable(last.topic)} partition {last.partition} offset {last.offset}"
-    if len(receipts) == 1:
-        return f"published to {where} ({last.durability}), id {last.message_id}\n"
-    return f"published {len(receipts)} messages to {printable(last.topic)} ({last.durability}), up to offset {last.offset}\n"
+    topic = printable(last.topic)
+    if len(receipts) > 1:
+        return f"published {len(receipts)} messages on {topic}, the last at offset {last.offset} ({last.durability})\n"
+    return f"published on {topic}, partition {last.partition}, offset {last.offset} ({last.durability})\n"
 
 
 # -- tables
 
 
-def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table: drawn by rich on a terminal, aligned by blanks elsewhere. The first column is text, the others
-    are figures."""
+def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
+    """Write a table: drawn by rich on a terminal, aligned by blanks elsewhere. The first columns, `texts` of them, are
+    text, the others are figures."""
     rows = [[printable(cell) for cell in row] for row in rows]
     if on_terminal():
-        _draw(columns, rows)
+        _draw(columns, rows, texts)
         return
     widths = [max(map(len, column)) for column in zip(columns, *rows)]
     for row in (columns, *rows):
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+        cells = [f"{cell:{'<' if n < texts else '>'}{widths[n]}}" for n, cell in enumerate(row)]
         write("  ".join(cells).rstrip() + "\n")
 
 
-def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left", overflow="fold")
+    for n, column in enumerate(columns):
+        table.add_column(column, justify="left" if n < texts else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     Console(file=sys.stdout).print(table)

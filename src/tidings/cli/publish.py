@@ -12,7 +12,7 @@ import msgspec
 
 from tidings import Client, Durability, Receipt, TidingsError
 from tidings.cli.interrupts import Interrupts
-from tidings.cli.options import Header, url_option
+from tidings.cli.options import header, url_option
 from tidings.cli.output import ReaderGone, abandon_stdout, on_terminal, receipt_line, say, write, write_json
 
 READ_BYTES = 1 << 18
@@ -30,7 +30,7 @@ Parse = Callable[[bytes], Any]
 @click.option("--json", "form", flag_value="json", help="DATA must be JSON.")
 @click.option("--text", "form", flag_value="text", help="DATA is text, even if it looks like JSON.")
 @click.option("--key", help="Partition key: messages with equal keys keep their order.")
-@click.option("-H", "--header", "headers", multiple=True, type=Header(), metavar="NAME:VALUE", help="May be repeated.")
+@click.option("-H", "--header", "headers", multiple=True, type=header, metavar="NAME:VALUE", help="May be repeated.")
 @click.option("--id", "message_id", help="The message's id, for a publish that is repeated. [default: a new one]")
 @click.option("--durability", type=click.Choice([level.value for level in Durability]), help="What it must survive.")
 @url_option

@@ -10,7 +10,7 @@ import click
 
 from tidings import Client, LeaseLost, Message, Subscription
 from tidings.cli.interrupts import Interrupts
-from tidings.cli.options import Duration, url_option
+from tidings.cli.options import duration, url_option
 from tidings.cli.output import message_fields, message_line, on_terminal, say, write, write_json
 
 TIMED_OUT = 4
@@ -26,9 +26,9 @@ share them; more while they flood."""
 @click.option(
     "--from-beginning", is_flag=True, help="Begin with the oldest message (a group that has a place keeps it)."
 )
-@click.option("--since", type=Duration(), metavar="TIME", help="Begin so long ago: 30s, 10m, 1d3h.")
+@click.option("--since", type=duration, metavar="TIME", help="Begin so long ago: 30s, 10m, 1d3h.")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many messages.")
-@click.option("--timeout", type=Duration(), metavar="TIME", help="End after so long; without --count messages, exit 4.")
+@click.option("--timeout", type=duration, metavar="TIME", help="End after so long; without --count messages, exit 4.")
 @url_option
 def subscribe(
     *,

@@ -108,3 +108,25 @@ class Ticker:
 
     def stop(self) -> None:
         self._task.cancel()
+
+
+class Later:
+    """Calls `work` once, `seconds` after it was armed."""
+
+    def __init__(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        self._seconds = seconds
+        self._work = work
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Future[None] | None = None
+
+    def arm(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._task = asyncio.ensure_future(self._work())
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

@@ -56,7 +56,8 @@ class AsyncSubscription:
         self._buffer: deque[AsyncDelivery] = deque()
         self._handed: Sequence[AsyncDelivery] = ()
         self._done: list[AsyncDelivery] = []
-        self._flushed = self._filled = 0.0
+        self._later = runtime.Later(FLUSH_SECONDS, self._flush_late)
+        self._filled = 0.0
         self._appetite = 1 if spec.group is not None else spec.prefetch
         self._unsettled = self._delivered = self._acked = self._nacked = self._lost = 0
         self._closed = False
@@ -107,10 +108,12 @@ class AsyncSubscription:
         if self._closed:
             return
         self._closed = True
+        self._later.stop()
         if self._ticker is not None:
             self._ticker.stop()
         if self._feed is not None:
-            self._finish_handed()
+            self._done.extend(self._handed)
+            self._handed = ()
             try:
                 await self._flush()
             finally:
@@ -132,8 +135,6 @@ class AsyncSubscription:
                 if self._closed:
                     raise StopAsyncIteration from None
                 raise
-        elif self._done and time.monotonic() - self._flushed > FLUSH_SECONDS:
-            await self._flush()
         message = self._buffer.popleft()
         if self._auto_ack:
             self._handed = (message,)
@@ -256,17 +257,18 @@ class AsyncSubscription:
     def done(self, message: AsyncDelivery) -> None:
         """Ack a message soon, together with others: within `FLUSH_SECONDS` or with the next fetch."""
         self._done.append(message)
+        self._later.arm()
 
     def _finish_handed(self) -> None:
         """The loop came back for more: what it had is done."""
         if self._handed:
             self._done.extend(self._handed)
             self._handed = ()
+            self._later.arm()
 
     async def _flush(self) -> None:
         """Ack what is done. A lease lost meanwhile is counted: the message goes to somebody else, as it must."""
         done, self._done = self._done, []
-        self._flushed = time.monotonic()
         if not done:
             return
         try:
@@ -276,6 +278,14 @@ class AsyncSubscription:
         except BaseException:
             self._done = done + self._done
             raise
+
+    async def _flush_late(self) -> None:
+        try:
+            await self._flush()
+        except Exception as error:
+            if not self._closed:
+                runtime.log().warning("recording acks failed, trying again: %s", error)
+                self._later.arm()
 
     async def _renew(self) -> None:
         if self._feed is not None and self._unsettled:

@@ -97,3 +97,29 @@ class Ticker:
 
     def stop(self) -> None:
         self._stopped.set()
+
+
+class Later:
+    """Calls `work` once, `seconds` after it was armed, from a thread that sleeps unless it is."""
+
+    def __init__(self, seconds: float, work: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._work = work
+        self._armed = threading.Event()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def arm(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="tidings-ack", daemon=True)
+            self._thread.start()
+        self._armed.set()
+
+    def _run(self) -> None:
+        while self._armed.wait() and not self._stopped.wait(self._seconds):
+            self._armed.clear()
+            self._work()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._armed.set()

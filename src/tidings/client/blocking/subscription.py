@@ -57,7 +57,8 @@ class Subscription:
         self._buffer: deque[Delivery] = deque()
         self._handed: Sequence[Delivery] = ()
         self._done: list[Delivery] = []
-        self._flushed = self._filled = 0.0
+        self._later = runtime.Later(FLUSH_SECONDS, self._flush_late)
+        self._filled = 0.0
         self._appetite = 1 if spec.group is not None else spec.prefetch
         self._unsettled = self._delivered = self._acked = self._nacked = self._lost = 0
         self._closed = False
@@ -108,10 +109,12 @@ class Subscription:
         if self._closed:
             return
         self._closed = True
+        self._later.stop()
         if self._ticker is not None:
             self._ticker.stop()
         if self._feed is not None:
-            self._finish_handed()
+            self._done.extend(self._handed)
+            self._handed = ()
             try:
                 self._flush()
             finally:
@@ -133,8 +136,6 @@ class Subscription:
                 if self._closed:
                     raise StopIteration from None
                 raise
-        elif self._done and time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self._flush()
         message = self._buffer.popleft()
         if self._auto_ack:
             self._handed = (message,)
@@ -257,17 +258,18 @@ class Subscription:
     def done(self, message: Delivery) -> None:
         """Ack a message soon, together with others: within `FLUSH_SECONDS` or with the next fetch."""
         self._done.append(message)
+        self._later.arm()
 
     def _finish_handed(self) -> None:
         """The loop came back for more: what it had is done."""
         if self._handed:
             self._done.extend(self._handed)
             self._handed = ()
+            self._later.arm()
 
     def _flush(self) -> None:
         """Ack what is done. A lease lost meanwhile is counted: the message goes to somebody else, as it must."""
         done, self._done = self._done, []
-        self._flushed = time.monotonic()
         if not done:
             return
         try:
@@ -277,6 +279,14 @@ class Subscription:
         except BaseException:
             self._done = done + self._done
             raise
+
+    def _flush_late(self) -> None:
+        try:
+            self._flush()
+        except Exception as error:
+            if not self._closed:
+                runtime.log().warning("recording acks failed, trying again: %s", error)
+                self._later.arm()
 
     def _renew(self) -> None:
         if self._feed is not None and self._unsettled:

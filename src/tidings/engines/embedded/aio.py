@@ -8,6 +8,7 @@ works gives back what it had claimed as soon as the thread is done.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -36,6 +37,8 @@ class Ears:
         self._hub = hub
         self._loop = loop
         self._sleepers = 0
+        self._fd = os.dup(hub.fileno())
+        loop.add_reader(self._fd, self._hear)
 
     async def sleep(self, feed: TailFeed[Any] | GroupFeed[Any], seconds: float) -> None:
         """Return when the feed is ready, when `seconds` have passed, or earlier."""
@@ -44,8 +47,8 @@ class Ears:
         def wake() -> None:
             self._loop.call_soon_threadsafe(woken.set)
 
+        self._sleepers += 1
         feed.waker = wake
-        self._listen()
         try:
             self._hub.arm()
             if not feed.is_ready():
@@ -55,21 +58,16 @@ class Ears:
             self._hub.look()
         finally:
             feed.waker = None
-            self._unlisten()
-
-    def _listen(self) -> None:
-        self._sleepers += 1
-        if self._sleepers == 1:
-            self._loop.add_reader(self._hub.fileno(), self._hear)
-
-    def _unlisten(self) -> None:
-        self._sleepers -= 1
-        if self._sleepers == 0:
-            self._loop.remove_reader(self._hub.fileno())
+            self._sleepers -= 1
 
     def _hear(self) -> None:
         self._hub.hear()
-        self._hub.arm()
+        if self._sleepers:
+            self._hub.arm()
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
 
 
 class Threads:
@@ -193,6 +191,9 @@ class AsyncEmbeddedEngine:
         return await self._threads.run(lambda: self._engine.groups(topic))
 
     async def close(self) -> None:
+        if self._ears is not None:
+            self._ears.close()
+            self._ears = None
         await self._threads.run(self._engine.close)
         self._threads.close()
 

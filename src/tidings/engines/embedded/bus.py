@@ -13,11 +13,12 @@ from msgspec import Struct
 
 from tidings.engines.embedded import place
 from tidings.engines.embedded.catalog import SEGMENT_BYTES, Catalog, Log, Shard, Topic
-from tidings.engines.embedded.control import RESERVE_BYTES, Control
+from tidings.engines.embedded.control import Control
 from tidings.engines.embedded.groups import Groups
 from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, close_in_child
 from tidings.engines.embedded.log.segments import LogGone
 from tidings.engines.embedded.log.syncing import Point
+from tidings.engines.embedded.room import Room
 from tidings.engines.embedded.waking.board import GROUPS_CHANGED, TOPICS_CHANGED, Bells, Board
 from tidings.engines.embedded.waking.hub import Hub
 from tidings.engines.embedded.waking.presence import Presence
@@ -28,6 +29,9 @@ from tidings.model.options import LEASE_SECONDS, MAX_MESSAGE_BYTES, Durability, 
 
 CARE_SECONDS = 5.0
 """How often somebody who waits looks for deaths that were not told, and for what retention no longer keeps."""
+
+RECORD_BYTES = 100
+"""What a record takes on the disk beside its data, roughly: id, header, content type and its part of the headers."""
 
 DROPS = 3
 """How often a publish follows a topic that is dropped and made again under its feet."""
@@ -64,10 +68,10 @@ class Bus:
         if folder is not None:
             place.prepare(folder, allow_network=self.options.allow_network_filesystem)
         with place.refusing(folder or "memory:"):
-            self.control = Control(folder)
+            self.room = Room(folder) if folder is not None else None
+            self.control = Control(folder, self.room)
             self.groups = Groups(self.control)
             if folder is not None:
-                place.reserve(folder / "reserve", RESERVE_BYTES)
                 board = Board(folder / "topics", fresh=self._is_first_of_boot())
                 bells = Bells(folder / "consumers")
                 self.presence = Presence(folder / "consumers")
@@ -132,6 +136,8 @@ class Bus:
     ) -> tuple[list[Receipt], list[tuple[Log, Point]]]:
         """Store the records; return their receipts, which hold once the points are synced."""
         topic = self.current().catalog.topics.get(name) or self.create_topic(name, None)
+        if self.room is not None:
+            self.room.take(sum(len(record.data) for record in records) + RECORD_BYTES * len(records))
         shards = topic.shards
         if len(records) == 1 or len(shards) == 1:
             shard = shards[0] if len(shards) == 1 else topic.shard_for(records[0].key)
@@ -177,8 +183,6 @@ class Bus:
             except LogGone:
                 self.catalog.load()
                 shard = self.topic(shard.topic).shard_for(records[0].key)
-            except OSError as error:
-                raise _not_stored(error) from error
             else:
                 self.hub.announce(shard.id, base + len(records))
                 return base, shard.log, point
@@ -220,8 +224,8 @@ class Bus:
     def care(self) -> None:
         """What is to be done now and then by whoever waits: it may wait for locks."""
         self.bury()
-        if self.folder is not None:
-            place.reserve(self.folder / "reserve", RESERVE_BYTES)
+        if self.room is not None:
+            self.room.restore()
         for topic in list(self.catalog.topics.values()):
             if topic.options.retention_period is not None:
                 self._trim(topic)
@@ -247,10 +251,6 @@ class Bus:
         if self.presence is not None:
             self.presence.leave()
         self.control.close()
-
-
-def _not_stored(error: OSError) -> PublishFailed:
-    return PublishFailed(f"{error.filename or 'the log'}: {error.strerror}; nothing of this call was stored")
 
 
 # -- one bus per place and process

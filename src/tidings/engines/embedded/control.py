@@ -16,11 +16,12 @@ from typing import Any
 import apsw
 
 from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, FileLock, WouldBlock
+from tidings.engines.embedded.room import Room
 from tidings.engines.embedded.schema import DDL, SCHEMA_VERSION
 from tidings.errors import BusBusy, DamagedData, EngineError, IncompatibleFormat, StorageFull, StorageUnavailable
 
-RESERVE_BYTES = 1024 * 1024
-"""Disk space kept in a file of its own and let go when the disk is full, so that consumers can still ack and drain."""
+JOURNAL_PAGES = 256
+"""Pages after which the journal is copied into the database, 1 MiB: it has to fit into the room that is kept free."""
 
 _ERRORS: dict[type[apsw.Error], type[EngineError]] = {
     apsw.FullError: StorageFull,
@@ -37,15 +38,14 @@ _ERRORS: dict[type[apsw.Error], type[EngineError]] = {
 class Control:
     """Transactions on control.db. Safe to share between threads. Nobody takes the lock of a log while holding this."""
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, room: Room | None) -> None:
         self._mutex = threading.RLock()
-        self._reserve = folder / "reserve" if folder else None
+        self._room = room
         self._lock = FileLock(str(folder / "control.lock")) if folder else None
         self._file = str(folder / "control.db") if folder else ":memory:"
         with translated(self._file):
             self._connection = apsw.Connection(self._file)
             self._prepare()
-        self._depth = 0
 
     def _prepare(self) -> None:
         connection = self._connection
@@ -53,7 +53,8 @@ class Control:
         self._run = connection.execute
         with self._locked(LOCK_WAIT_SECONDS):
             self._run("PRAGMA journal_mode=WAL").fetchall()
-            self._run("PRAGMA synchronous=NORMAL; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON")
+            self._run(f"PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint={JOURNAL_PAGES}")
+            self._run("PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON")
             version = int(self._run("PRAGMA user_version").get)
             if version == 0:
                 self._run(f"BEGIN IMMEDIATE; {DDL} PRAGMA user_version={SCHEMA_VERSION}; COMMIT")
@@ -85,13 +86,15 @@ class Control:
         """
         with self._locked(wait), translated(self._file):
             run = self._run
+            if self._room is not None:
+                self._room.make()
             if durable:
                 run("PRAGMA synchronous=FULL")
             try:
                 run("BEGIN IMMEDIATE")
                 try:
                     yield run
-                    self._commit()
+                    run("COMMIT")
                 except BaseException:
                     if self._connection.in_transaction:
                         run("ROLLBACK")
@@ -99,21 +102,6 @@ class Control:
             finally:
                 if durable:
                     run("PRAGMA synchronous=NORMAL")
-
-    def _commit(self) -> None:
-        try:
-            self._run("COMMIT")
-        except apsw.FullError:
-            if not self._release_reserve():
-                raise
-            self._run("COMMIT")
-
-    def _release_reserve(self) -> bool:
-        """Let the reserved space go; false when it is gone already."""
-        if self._reserve is None or not self._reserve.exists() or self._reserve.stat().st_size == 0:
-            return False
-        with self._reserve.open("wb"):
-            return True
 
     def read(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         """Return the rows of one query, as of now."""

@@ -116,7 +116,7 @@ class _Feed(ABC, Generic[M]):
         """Make messages of the offsets `first` to `last` that are in the batch."""
         make, topic, partition, at = self._make, shard.topic, shard.partition, batch.time_ns / 1e9
         low = max(first - batch.base, 0)
-        records = batch.records[low : last - batch.base + 1]
+        records = batch.records[low : max(last - batch.base + 1, 0)]
         return [
             make(record, topic, partition, offset, at, attempt, lease)
             for offset, record in enumerate(records, batch.base + low)
@@ -216,6 +216,7 @@ class GroupFeed(_Feed[M]):
         self._member: Member | None = None
         self._group = bind(self.bus, spec)
         self._enter()
+        self.bus.bury()
         self._consumer = self._groups.join(self._group, spec.consumer, self.bus.slot(), os.getpid())
         self._watch()
         self.bus.announce_groups()
@@ -263,30 +264,31 @@ class GroupFeed(_Feed[M]):
         fresh, self._fresh = self._fresh, {}
         stirred, self._stirred = self._stirred, False
         try:
-            ends = self._ends(fresh)
-            claims = self._groups.claim(self._who(), ends, limit, now, wait)
+            spans = self._spans(fresh)
+            claims = self._groups.claim(self._who(), spans, limit, now, wait)
         except BaseException:
             self._fresh = {**fresh, **self._fresh}
             self._stirred = self._stirred or stirred
             raise
         if sum(map(len, claims)) >= limit:
-            self._fresh = {**dict.fromkeys(ends), **self._fresh}
+            self._fresh = {**dict.fromkeys(spans), **self._fresh}
             self._next_due = 0.0
         else:
             self._next_due = self._groups.next_due(self._group) or float("inf")
         return claims
 
-    def _ends(self, fresh: dict[int, None]) -> dict[int, int]:
-        ends = {}
+    def _spans(self, fresh: dict[int, None]) -> dict[int, tuple[int, int]]:
+        """Return what the logs of these shards hold: the first offset, and the one after the last."""
+        spans = {}
         for number in fresh:
             shard = self._shards.get(number)
             if shard is not None:
                 try:
                     self.bus.catalog.use(shard)
-                    ends[number] = shard.log.end()
+                    spans[number] = shard.log.span()
                 except LogGone:
                     self._lose(number)
-        return ends
+        return spans
 
     def _read(self, claim: Claim, found: list[M]) -> None:
         """Add the messages of a claim; what retention removed of it is skipped and counted."""

@@ -196,16 +196,16 @@ class Groups:
 
     # -- deliveries
 
-    def claim(self, who: Member, ends: dict[int, int], limit: int, now: float, wait: float) -> list[Claim]:
-        """Claim up to `limit` messages: what is due of the member's shards, then what is new on those in `ends`, each
-        given with its next offset."""
+    def claim(self, who: Member, spans: dict[int, tuple[int, int]], limit: int, now: float, wait: float) -> list[Claim]:
+        """Claim up to `limit` messages: what is due of the member's shards, then what is new on those in `spans`, each
+        given with the offsets that its log holds. What retention removed before is counted as skipped."""
         with self._control.write(wait) as run:
             claims = self._claim_due(run, who, limit, now)
             limit -= sum(map(len, claims))
-            for shard, end in ends.items():
+            for shard, span in spans.items():
                 if limit <= 0:
                     break
-                claim = self._claim_new(run, who, shard, end, limit, now + who.lease_seconds)
+                claim = self._claim_new(run, who, shard, span, limit, now + who.lease_seconds)
                 if claim is not None:
                     claims.append(claim)
                     limit -= len(claim)
@@ -229,17 +229,21 @@ class Groups:
             limit -= len(claim)
         return claims
 
-    def _claim_new(self, run: Execute, who: Member, shard: int, end: int, limit: int, until: float) -> Claim | None:
+    def _claim_new(
+        self, run: Execute, who: Member, shard: int, span: tuple[int, int], limit: int, until: float
+    ) -> Claim | None:
         row = run("SELECT next FROM cursors WHERE group_id = ? AND shard = ?", (who.group, shard)).fetchall()
-        first = row[0][0] if row else 0
-        last = min(end, first + limit) - 1
+        place = row[0][0] if row else 0
+        first = max(place, span[0])
+        last = min(span[1], first + limit) - 1
         if last < first:
             return None
         claim = Claim(shard, first, last, 1, next(self._leases))
-        if row:
-            run("UPDATE cursors SET next = ? WHERE group_id = ? AND shard = ?", (last + 1, who.group, shard))
-        else:
-            run("INSERT INTO cursors (group_id, shard, next) VALUES (?, ?, ?)", (who.group, shard, last + 1))
+        run(
+            "INSERT INTO cursors (group_id, shard, next, skipped) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET next = excluded.next, skipped = skipped + excluded.skipped",
+            (who.group, shard, last + 1, first - place),
+        )
         self._insert(run, (who.group, shard, first, last, 1, until, who.consumer, claim.lease))
         return claim
 

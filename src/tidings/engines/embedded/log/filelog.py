@@ -25,11 +25,11 @@ from tidings.engines.embedded.log.frame import (
     body_crc,
     encode_body,
 )
-from tidings.engines.embedded.log.recovery import Floor, recover, rewrite, step_over
+from tidings.engines.embedded.log.recovery import Floor, recover, rewrite
 from tidings.engines.embedded.log.segment import Segment, index_path
 from tidings.engines.embedded.log.segments import LogGone, LogLimits, Segments
 from tidings.engines.embedded.log.syncing import GroupSync, Point
-from tidings.errors import BusBusy, PublishFailed, StorageFull
+from tidings.errors import BusBusy, DamagedData, PublishFailed, StorageFull
 from tidings.model.clock import Clock
 from tidings.model.message import Record
 
@@ -40,6 +40,16 @@ RESUME_POINTS = 256
 """Places remembered where a reader stopped, so that going on needs no search; one is used per reader at a time."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def storing(what: object) -> Iterator[None]:
+    """The one place where errors of writing become errors of publishing."""
+    try:
+        yield
+    except OSError as error:
+        kind = StorageFull if error.errno in _FULL else PublishFailed
+        raise kind(f"{what}: {error.strerror}; nothing of this call was stored") from error
 
 
 class FileLog:
@@ -71,7 +81,7 @@ class FileLog:
         crc = body_crc(body)
         count = len(records)
         now_ns = int(self._clock.now() * 1e9)
-        with self._exclusive(wait):
+        with self._exclusive(wait), storing(self._folder):
             segment = self._writable(now_ns)
             base = segment.next_offset
             time_ns = max(now_ns, segment.last_time_ns)
@@ -123,13 +133,10 @@ class FileLog:
     def _write(self, segment: Segment, data: bytes) -> None:
         """Write at the end of the segment, all of it or nothing."""
         try:
-            written = os.pwrite(segment.fd, data, segment.end)
-            while written < len(data):
-                written += os.pwrite(segment.fd, data[written:], segment.end + written)
-        except OSError as error:
+            segment.write(data)
+        except OSError:
             self._take_back(segment)
-            kind = StorageFull if error.errno in _FULL else PublishFailed
-            raise kind(f"{segment.path}: {error.strerror}; nothing of this call was stored") from error
+            raise
 
     def _take_back(self, segment: Segment) -> None:
         """Cut off a half-written batch. If that fails too it stays unfinished, which no reader takes for a batch."""
@@ -160,10 +167,14 @@ class FileLog:
             os.fdatasync(fd)
         except OSError as error:
             with self._mutex:
-                self._suspect = self._sync.synced
-                self._forget()
+                self._distrust()
             return reached, error
         return reached, None
+
+    def _distrust(self) -> None:
+        """A sync failed: what was not synced before has to be written again before the next one."""
+        self._suspect = self._sync.synced
+        self._forget()
 
     # -- segments
 
@@ -179,6 +190,7 @@ class FileLog:
         recover(segment, floor)
         if self._suspect is not None:
             rewrite(segment, self._suspect[1] if self._suspect[0] == segment.base else 0)
+            os.fdatasync(segment.fd)
             self._suspect = None
         return segment
 
@@ -211,7 +223,11 @@ class FileLog:
         header = Header(0, 0, segment.next_offset, 0, segment.last_time_ns, SEAL)
         self._write(segment, batch_header(0, 0, header.base, 0, header.time_ns, segment.salt + segment.end, kind=SEAL))
         segment.advance(header)
-        os.fdatasync(segment.fd)
+        try:
+            os.fdatasync(segment.fd)
+        except OSError:
+            self._distrust()
+            raise
         active = self._begin(segment, now_ns)
         self._segments.trim(self._limits, active, now_ns)
         return active
@@ -223,6 +239,12 @@ class FileLog:
         with self._mutex:
             return self._caught_up().next_offset
 
+    def span(self) -> tuple[int, int]:
+        """Return the first offset, as far as this process has seen, and the next one."""
+        with self._mutex:
+            next_offset = self._caught_up().next_offset
+            return (self._segments.bases or self._segments.refresh())[0], next_offset
+
     def _caught_up(self) -> Segment:
         segment = self._active or self._reopened()
         size = segment.size()
@@ -230,7 +252,7 @@ class FileLog:
             self._forget()
             raise LogGone
         if size > segment.end and segment.scan(size):
-            step_over(segment, size)
+            segment.step_over(size)
         if segment.sealed and self._follow(segment):
             return self._caught_up()
         return segment
@@ -261,11 +283,20 @@ class FileLog:
             raise LogGone
         base, position = self._resume.pop(offset) if offset in self._resume else self._find(offset, active)
         while True:
-            segment = active if base == active.base else self._segments.old(base)
-            batches, position = segment.read(position)
-            following = None if batches or not segment.sealed else self._segments.after(base)
-            if following is None:
+            try:
+                segment = active if base == active.base else self._segments.old(base)
+            except FileNotFoundError:
+                self._segments.refresh()
+                base, position = self._find(offset, active)
+                continue
+            following = self._segments.after(base) if segment is not active or segment.sealed else None
+            batches = []
+            if following is None or offset < following:
+                batches, position = segment.read(position)
+            if batches or following is None:
                 return self._remember(batches[-1].end if batches else offset, batches, (base, position))
+            if offset < following and not segment.sealed:
+                raise DamagedData(str(segment.path), position, "the segment was cut short", following)
             active = self._caught_up()
             base, position = following, SEGMENT_HEADER_BYTES
 

@@ -58,6 +58,10 @@ class MemoryLog:
         self._check()
         return self._next
 
+    def span(self) -> tuple[int, int]:
+        """Return the first offset and the next one."""
+        return self.extent()[:2]
+
     def read(self, offset: int) -> list[Batch]:
         """Return the next batches that hold `offset` or more; the first may begin before or (trimmed) after it."""
         with self._mutex:

@@ -29,7 +29,7 @@ def recover(segment: Segment, floor: Floor) -> None:
     while segment.end < size and not segment.sealed:
         if _advance(segment, size):
             continue
-        if not step_over(segment, size):
+        if not segment.step_over(size):
             if segment.next_offset >= floor.written:
                 os.ftruncate(segment.fd, segment.end)
                 break
@@ -44,15 +44,6 @@ def _advance(segment: Segment, size: int) -> bool:
     if not segment.body_is_sound(header, segment.end):
         return False
     segment.advance(header)
-    return True
-
-
-def step_over(segment: Segment, size: int) -> bool:
-    """Go on at the next sound batch after bytes that are not sound; False when there is none."""
-    sound = segment.next_sound(segment.end, size)
-    if sound is None:
-        return False
-    segment.end, segment.next_offset = sound[0], sound[1].base
     return True
 
 

@@ -42,6 +42,13 @@ def index_path(folder: Path, base: int) -> Path:
     return folder / f"{base:020}.index"
 
 
+def write_all(fd: int, data: bytes, position: int) -> None:
+    """Write all of `data`; the kernel may take it in parts when the disk is all but full."""
+    written = os.pwrite(fd, data, position)
+    while written < len(data):
+        written += os.pwrite(fd, data[written:], position + written)
+
+
 class Segment:
     """An open segment: `end` bytes and `next_offset` are verified so far; `sealed` when its seal was seen."""
 
@@ -73,8 +80,10 @@ class Segment:
             data = path.read_bytes()
         except FileNotFoundError:
             return
+        size = self.size()
         for offset, time_ns, position in _MARK.iter_unpack(data[: len(data) // _MARK.size * _MARK.size]):
-            header = self.header_at(position) if not self.marks or offset > self.marks[-1][0] else None
+            follows = position < size and (not self.marks or offset > self.marks[-1][0])
+            header = self.header_at(position) if follows else None
             if header is not None and header.base == offset and header.time_ns == time_ns:
                 self.marks.append((offset, time_ns, position))
         if self.marks:
@@ -83,6 +92,10 @@ class Segment:
     @staticmethod
     def pack_mark(offset: int, time_ns: int, position: int) -> bytes:
         return _MARK.pack(offset, time_ns, position)
+
+    def write(self, data: bytes) -> None:
+        """Write at the end, all of it; on an `OSError` part of it may have been written."""
+        write_all(self.fd, data, self.end)
 
     def header_at(self, position: int) -> Header | None:
         return parse_header(os.pread(self.fd, HEADER_BYTES, position), 0, self.salt + position)
@@ -123,6 +136,23 @@ class Segment:
             if self.end == start:
                 return limit - self.end
         return 0
+
+    def finish(self, following: int) -> None:
+        """Verify the rest of a segment that another one, of first offset `following`, has followed: it is complete, so
+        whatever cannot be read in it is damage."""
+        size = self.size()
+        while self.scan(size) and self.step_over(size):
+            continue
+        if not self.sealed:
+            self.end, self.next_offset = max(self.end, size), following
+
+    def step_over(self, size: int) -> bool:
+        """Go on at the next sound batch after bytes that are not sound; False when there is none."""
+        sound = self.next_sound(self.end, size)
+        if sound is None:
+            return False
+        self.end, self.next_offset = sound[0], sound[1].base
+        return True
 
     def body_is_sound(self, header: Header, position: int) -> bool:
         body = os.pread(self.fd, header.length, position + HEADER_BYTES)

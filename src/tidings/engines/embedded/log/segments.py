@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from tidings.engines.embedded.log.frame import segment_header
-from tidings.engines.embedded.log.segment import Segment, index_path, log_path
+from tidings.engines.embedded.log.segment import Segment, index_path, log_path, write_all
 
 OPEN_OLD_SEGMENTS = 4
 """Sealed segments kept open for readers that lag behind; each costs one file descriptor."""
@@ -63,7 +63,7 @@ class Segments:
         partial = path.with_suffix(".new")
         fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            os.pwrite(fd, segment_header(secrets.randbits(32), base, now_ns), 0)
+            write_all(fd, segment_header(secrets.randbits(32), base, now_ns), 0)
             os.fdatasync(fd)
         finally:
             os.close(fd)
@@ -83,8 +83,10 @@ class Segments:
         """Return an open segment that is not the newest. Raises `FileNotFoundError` when retention removed it."""
         segment = self._old.get(base)
         if segment is None:
+            following = self.after(base)
             segment = Segment(self._folder, base)
-            segment.scan(segment.size())
+            if following is not None:
+                segment.finish(following)
         self.keep(segment)
         return segment
 

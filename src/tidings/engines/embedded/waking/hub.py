@@ -249,13 +249,18 @@ class Hub(Generic[T]):
     # -- deaths
 
     def watch(self, pids: set[int]) -> None:
-        """Be told when one of these processes ends."""
+        """Be told when one of these processes ends, also when it has ended already."""
+        gone = False
         with self._mutex:
             for pid in pids - set(self._watched.values()) - {os.getpid()}:
                 fd = watch(pid)
-                if fd is not None:
+                if fd is None:
+                    gone = True
+                else:
                     self._watched[fd] = pid
                     self._epoll.register(fd, select.EPOLLIN)
+        if gone:
+            self.on_death()
 
     def _bury(self, fd: int) -> None:
         with self._mutex:

@@ -1,0 +1,75 @@
+"""Gives each case its place, once per engine and client, and leaves out, by name, what does not apply."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tidings.testing.conformance.stage.case import missing
+from tidings.testing.conformance.stage.place import KINDS, Place, Subject, examine
+
+DEFAULT_URLS = ("memory:", "file:")
+
+_subjects = pytest.StashKey[list[Subject]]()
+_left_out = pytest.StashKey[list[str]]()
+
+
+def _examined(config: pytest.Config) -> list[Subject]:
+    if _subjects not in config.stash:
+        urls = config.getoption("--engine-url") or DEFAULT_URLS
+        with tempfile.TemporaryDirectory() as folder:
+            config.stash[_subjects] = [examine(url, Path(folder)) for url in urls]
+    return config.stash[_subjects]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "place" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("clients")
+        kinds = marker.args if marker else KINDS
+        values = [
+            pytest.param((subject, kind), id=f"{subject.name}-{kind}")
+            for subject in _examined(metafunc.config)
+            for kind in kinds
+        ]
+        metafunc.parametrize("place", values, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kept, dropped = [], []
+    lines = config.stash.setdefault(_left_out, [])
+    for item in items:
+        lacks = _lacks(item)
+        if lacks:
+            dropped.append(item)
+            lines.append(f"{item.nodeid}: the engine does not declare {', '.join(lacks)}")
+        else:
+            kept.append(item)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
+
+
+def _lacks(item: pytest.Item) -> list[str]:
+    marker = item.get_closest_marker("needs")
+    callspec = getattr(item, "callspec", None)
+    if marker is None or callspec is None or "place" not in callspec.params:
+        return []
+    subject, _ = callspec.params["place"]
+    return [capability.value for capability in missing(marker.args, subject.capabilities)]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    lines = config.stash.get(_left_out, [])
+    if lines:
+        terminalreporter.section("conformance cases that do not apply")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Fresh names on the engine under test, and one of the two clients."""
+    subject, kind = request.param
+    return Place(subject, kind, tmp_path)

@@ -1,0 +1,82 @@
+"""The blocking client behind the names of the async one, so that a case is written once and runs through both."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from typing import Any
+
+from tidings import Client, Listener, Message, Subscription
+
+AT_ONCE = {"subscribe", "statistics"}
+"""Methods that are not awaited in the async client either."""
+
+_END = object()
+
+
+class InThreads:
+    """Calls the methods of a blocking object in threads, each when it is awaited.
+
+    Cancelling such an await does not stop the thread; closing the client does.
+    """
+
+    def __init__(self, blocking: Any, threads: Executor) -> None:
+        self.blocking = blocking
+        self._threads = threads
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.blocking, name)
+        if not callable(found):
+            return found
+        if name in AT_ONCE:
+            return lambda *arguments, **options: self._wrap(found(*arguments, **options))
+        return functools.partial(self._call, found)
+
+    def __getitem__(self, field: Any) -> Any:
+        return self.blocking[field]
+
+    def __repr__(self) -> str:
+        return repr(self.blocking)
+
+    async def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        call = functools.partial(method, *map(_plain, arguments), **options)
+        return self._wrap(await asyncio.get_running_loop().run_in_executor(self._threads, call))
+
+    def _wrap(self, found: Any) -> Any:
+        if isinstance(found, list):
+            return [self._wrap(each) for each in found]
+        if isinstance(found, Client | Subscription | Listener | Message):
+            return InThreads(found, self._threads)
+        return found
+
+    async def __aenter__(self) -> InThreads:
+        await self._call(self.blocking.__enter__)
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._call(self.blocking.__exit__, *error)
+
+    def __aiter__(self) -> InThreads:
+        return self
+
+    async def __anext__(self) -> Any:
+        found = await self._call(next, self.blocking, _END)
+        if found is _END:
+            raise StopAsyncIteration
+        return found
+
+    async def batches(self, **options: Any) -> AsyncIterator[Any]:
+        batches = self.blocking.batches(**options)
+        while (batch := await self._call(next, batches, _END)) is not _END:
+            yield batch
+
+
+def _plain(argument: Any) -> Any:
+    """Take the clothes off what a case got from here."""
+    if isinstance(argument, InThreads):
+        return argument.blocking
+    if isinstance(argument, list):
+        return [_plain(each) for each in argument]
+    return argument
