@@ -38,7 +38,7 @@ class BusBroken(click.ClickException):
     """The bus does not do what it is there for."""
 
 
-@click.command()
+@click.command(short_help="Measure how fast a bus is.")
 @click.option("--seconds", type=duration, default="6", show_default=True, help="How long to measure altogether.")
 @click.option("--size", type=click.IntRange(0, 1_000_000), default=200, show_default=True, help="Bytes per message.")
 @click.option("--durability", type=click.Choice([level.value for level in Durability]), help="What it must survive.")
@@ -58,9 +58,7 @@ def bench(*, seconds: float, size: int, durability: str | None, as_json: bool, u
         write_table(COLUMNS, [row(result) for result in results])
 
 
-def measure(
-    client: Client, topic: str, data: str, seconds: float, durability: str | None
-) -> Iterator[Measured]:
+def measure(client: Client, topic: str, data: str, seconds: float, durability: str | None) -> Iterator[Measured]:
     """Do each kind of work on a fresh topic, for `seconds` each."""
     batch = [data] * BATCH_MESSAGES
     client.create_topic(topic)

@@ -11,7 +11,7 @@ from tidings.cli.output import on_terminal, say, write_json, write_table
 COLUMNS = ("GROUP", "TOPIC", "LAG", "HELD", "RETRYING", "SKIPPED", "CONSUMERS")
 
 
-@click.command()
+@click.command(short_help="List the consumer groups and their lag.")
 @click.argument("topic", required=False)
 @url_option
 def groups(*, topic: str | None, url: str | None) -> None:

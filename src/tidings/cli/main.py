@@ -79,4 +79,4 @@ def main(url: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="tidings")

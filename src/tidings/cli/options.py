@@ -10,6 +10,9 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+MAX_DURATION_SECONDS = 10 * 365 * 86400.0
+"""No bus is older and nobody waits longer; what is far longer would not fit into a date."""
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = r"(\d+(?:\.\d+)?)(ms|[smhdw])"
 
@@ -19,7 +22,10 @@ def duration(text: str) -> float:
     whole = f"{text}s" if re.fullmatch(r"\d+(\.\d+)?", text) else text
     if not re.fullmatch(f"(?:{_PART})+", whole):
         raise click.BadParameter(f"{text!r} is no duration; write 10s, 250ms, 5m or 1d3h.")
-    return sum(float(amount) * _UNITS[unit] for amount, unit in re.findall(_PART, whole))
+    seconds = sum(float(amount) * _UNITS[unit] for amount, unit in re.findall(_PART, whole))
+    if seconds > MAX_DURATION_SECONDS:
+        raise click.BadParameter(f"{text!r} is longer than ten years.")
+    return seconds
 
 
 def header(text: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ MAX_LINE_BYTES = 64 << 20
 Parse = Callable[[bytes], Any]
 
 
-@click.command()
+@click.command(short_help="Publish a message, or the lines of stdin.")
 @click.argument("topic")
 @click.argument("data", default="-", metavar="[DATA|-]")
 @click.option("--json", "form", flag_value="json", help="DATA must be JSON.")

@@ -20,7 +20,7 @@ MOST_AT_ONCE = 256
 share them; more while they flood."""
 
 
-@click.command()
+@click.command(short_help="Print messages as they come.")
 @click.argument("patterns", nargs=-1, required=True, metavar="PATTERN...")
 @click.option("--group", help="Read as a member of this consumer group, which keeps its place and shares the messages.")
 @click.option(

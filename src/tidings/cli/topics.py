@@ -11,7 +11,7 @@ from tidings.cli.output import on_terminal, say, write_json, write_table
 COLUMNS = ("TOPIC", "MESSAGES", "BYTES", "PARTITIONS", "NEXT OFFSETS")
 
 
-@click.command()
+@click.command(short_help="List the topics.")
 @click.argument("topic", required=False)
 @url_option
 def topics(*, topic: str | None, url: str | None) -> None:

@@ -39,7 +39,7 @@ ACK_SECONDS = 5.0
 LOOK_SECONDS = 0.05
 
 
-@click.command()
+@click.command(short_help="See it work: a kill -9, and nothing is lost.")
 @click.option("--messages", type=click.IntRange(min=100), default=100_000, show_default=True, help="To be published.")
 @click.option("--dir", "folder", type=click.Path(file_okay=False, path_type=Path), help="A new folder, which is kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print the account as one JSON object.")

@@ -84,8 +84,8 @@ def _sentences(result: Result) -> Iterator[str]:
     yield f"published    {result.published:,} messages in {result.publish_seconds:.1f} s ({rate}), all of them on disk"
     yield "the group    " + ", ".join(f"{name} handled {count:,}" for name, count in result.workers.items())
     if result.killed is not None:
-        yield f"kill -9      {result.killed} died holding {result.held_when_killed:,}, which went to the others; duplicates"
-        yield "             are those that it had handled and not yet acked"
+        yield f"kill -9      {result.killed} died holding {result.held_when_killed:,}, which went to the others;"
+        yield "             duplicates are those that it had handled and not yet acked"
     yield f"throughput   {result.delivered_per_second:,.0f} deliveries/s over {result.seconds:.1f} s"
     yield from _latency("latency      one at a time:", result.latency_one_at_a_time)
     yield from _latency("             in a flood:   ", result.latency_in_batches)

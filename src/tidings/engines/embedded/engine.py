@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tidings.engines.embedded import bus as buses
+from tidings.engines.embedded import place
 from tidings.engines.embedded.bus import Bus, BusOptions
 from tidings.engines.embedded.catalog import Log, Topic
 from tidings.engines.embedded.feeds import GroupFeed, TailFeed, bind, start_offset
+from tidings.engines.embedded.log.segments import LogGone
 from tidings.engines.embedded.log.syncing import Point
 from tidings.errors import Closed, GroupNotFound, InvalidURL, PublishUnknown, UnsupportedFeature
 from tidings.model.capability import Capability
@@ -90,16 +92,19 @@ class EmbeddedEngine:
     # -- topics
 
     def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
-        return _info(self.bus.create_topic(name, options))
+        topic = self.bus.create_topic(name, options)
+        return _info(topic) or TopicInfo(name, topic.options, ())
 
     def drop_topic(self, name: str) -> None:
         self.bus.drop_topic(name)
 
     def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]:
-        catalog = self.bus.catalog
-        catalog.refresh()
-        chosen = sorted(catalog.topics if names is None else catalog.topics.keys() & set(names))
-        return [_info(catalog.topics[name]) for name in chosen]
+        bus = self.bus
+        bus.catalog.refresh()
+        known = dict(bus.catalog.topics)
+        chosen = sorted(known if names is None else known.keys() & set(names))
+        with place.refusing(bus.folder):
+            return [info for name in chosen if (info := _info(known[name])) is not None]
 
     # -- messages
 
@@ -153,7 +158,7 @@ class EmbeddedEngine:
             patterns = [Pattern.from_stored(text) for text in stored]
             for name, each in sorted(bus.catalog.topics.items()):
                 if (topic is None or name == topic) and any(pattern.matches(name) for pattern in patterns):
-                    ends = {shard.id: bus.hub.written(shard.id) or shard.log.end() for shard in each.shards}
+                    ends = {shard.id: start_offset(bus, shard, "end") for shard in each.shards}
                     found.append(bus.groups.describe(group, name, ends))
         return found
 
@@ -165,8 +170,12 @@ class EmbeddedEngine:
             buses.release(self._key)
 
 
-def _info(topic: Topic) -> TopicInfo:
-    extents = [(shard.partition, *shard.log.extent()) for shard in topic.shards]
+def _info(topic: Topic) -> TopicInfo | None:
+    """Return how a topic stands; None when it was dropped meanwhile."""
+    try:
+        extents = [(shard.partition, *shard.log.extent()) for shard in topic.shards]
+    except LogGone:
+        return None
     return TopicInfo(topic.name, topic.options, tuple(PartitionInfo(*extent) for extent in extents))
 
 

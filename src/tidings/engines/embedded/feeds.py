@@ -16,6 +16,7 @@ from typing import Generic
 
 from msgspec.structs import replace
 
+from tidings.engines.embedded import place
 from tidings.engines.embedded.bus import Bus
 from tidings.engines.embedded.catalog import Shard, Topic
 from tidings.engines.embedded.groups import Claim, Member, Range
@@ -96,6 +97,18 @@ class _Feed(ABC, Generic[M]):
         self._shards.pop(shard, None)
         self._fresh.pop(shard, None)
 
+    def poll(self, limit: int, wait: float = LOCK_WAIT_SECONDS) -> list[M]:
+        """Return up to `limit` messages that are there now. With `wait` 0 it may raise `WouldBlock`."""
+        self._check()
+        self.bus.hub.glance()
+        try:
+            return self._poll(limit, wait)
+        except OSError as error:
+            raise place.translated(self.bus.folder, error) from error
+
+    @abstractmethod
+    def _poll(self, limit: int, wait: float) -> list[M]: ...
+
     def pause(self) -> float:
         """Return how long to sleep at most before polling again."""
         self._check()
@@ -134,10 +147,7 @@ class TailFeed(_Feed[M]):
         for shard in self._enter():
             self._places[shard.id] = start_offset(self.bus, shard, spec.start)
 
-    def poll(self, limit: int, wait: float = LOCK_WAIT_SECONDS) -> list[M]:
-        """Return up to `limit` messages that are there now."""
-        self._check()
-        self.bus.hub.glance()
+    def _poll(self, limit: int, wait: float) -> list[M]:
         self._stirred = False
         found = self._take_retries(limit)
         for number in list(self._fresh):
@@ -151,21 +161,21 @@ class TailFeed(_Feed[M]):
 
     def _read(self, shard: Shard, limit: int, found: list[M]) -> bool:
         """Add up to `limit` messages of a shard; return whether there may be more."""
-        place, stop = self._places.get(shard.id, 0), len(found) + limit
+        at, stop = self._places.get(shard.id, 0), len(found) + limit
         try:
             self.bus.catalog.use(shard)
-            batches = shard.log.read(place)
+            batches = shard.log.read(at)
         except LogGone:
             self._lose(shard.id)
             return False
         for batch in batches:
-            self.skipped += max(0, batch.base - place)
-            messages = self._messages(shard, batch, place, place + stop, 1, 0)[: stop - len(found)]
+            self.skipped += max(0, batch.base - at)
+            messages = self._messages(shard, batch, at, at + stop, 1, 0)[: stop - len(found)]
             found += messages
-            place = max(place, batch.base) + len(messages)
+            at = max(at, batch.base) + len(messages)
             if len(found) >= stop:
                 break
-        self._places[shard.id] = place
+        self._places[shard.id] = at
         return bool(batches)
 
     def _take_retries(self, limit: int) -> list[M]:
@@ -239,10 +249,8 @@ class GroupFeed(_Feed[M]):
             self._member = Member(self._group, self._consumer, shards, self.bus.options.lease_seconds)
         return self._member
 
-    def poll(self, limit: int, wait: float = LOCK_WAIT_SECONDS) -> list[M]:
-        """Claim and return up to `limit` messages that are there now. With `wait` 0 it may raise `WouldBlock`."""
-        self._check()
-        self.bus.hub.glance()
+    def _poll(self, limit: int, wait: float) -> list[M]:
+        """Claim what there is, then read it."""
         now = self.clock.monotonic()
         if self._stirred:
             self._watch()
@@ -292,21 +300,21 @@ class GroupFeed(_Feed[M]):
 
     def _read(self, claim: Claim, found: list[M]) -> None:
         """Add the messages of a claim; what retention removed of it is skipped and counted."""
-        shard, place = self._shards[claim.shard], claim.first
-        while place <= claim.last:
+        shard, at = self._shards[claim.shard], claim.first
+        while at <= claim.last:
             try:
-                batches = shard.log.read(place)
+                batches = shard.log.read(at)
             except LogGone:
                 return self._lose(claim.shard)
             for batch in batches:
-                if batch.base > place:
-                    self._skip(claim, place, min(batch.base - 1, claim.last))
-                found += self._messages(shard, batch, place, claim.last, claim.attempt, claim.lease)
-                place = max(place, batch.end)
-                if place > claim.last:
+                if batch.base > at:
+                    self._skip(claim, at, min(batch.base - 1, claim.last))
+                found += self._messages(shard, batch, at, claim.last, claim.attempt, claim.lease)
+                at = max(at, batch.end)
+                if at > claim.last:
                     break
             if not batches:
-                return self._skip(claim, place, claim.last)
+                return self._skip(claim, at, claim.last)
         return None
 
     def _skip(self, claim: Claim, first: int, last: int) -> None:

@@ -122,15 +122,18 @@ def refusing(what: object) -> Iterator[None]:
     """The one place where errors of the operating system become errors of tidings."""
     try:
         yield
-    except PermissionError as error:
-        raise StorageUnavailable(
-            f"{what}: permission denied ({error.filename}); the bus belongs to its owner"
-        ) from error
     except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFull(f"{what}: {error.strerror}; nothing of this call was stored") from error
-        if error.errno == errno.EROFS:
-            raise StorageUnavailable(f"{what}: the file system is read-only; a bus has to be written to") from error
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP):
-            raise StorageUnavailable(f"{what}: {error.strerror} ({error.filename})") from error
-        raise EngineError(f"{what}: {error}") from error
+        raise translated(what, error) from error
+
+
+def translated(what: object, error: OSError) -> EngineError:
+    """Return the error of tidings that says what the operating system said."""
+    if isinstance(error, PermissionError):
+        return StorageUnavailable(f"{what}: permission denied ({error.filename}); the bus belongs to its owner")
+    if error.errno in _FULL:
+        return StorageFull(f"{what}: {error.strerror}; nothing of this call was stored")
+    if error.errno == errno.EROFS:
+        return StorageUnavailable(f"{what}: the file system is read-only; a bus has to be written to")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP):
+        return StorageUnavailable(f"{what}: {error.strerror} ({error.filename})")
+    return EngineError(f"{what}: {error}")

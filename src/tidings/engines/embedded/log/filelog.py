@@ -290,7 +290,7 @@ class FileLog:
                 base, position = self._find(offset, active)
                 continue
             following = self._segments.after(base) if segment is not active or segment.sealed else None
-            batches = []
+            batches: list[Batch] = []
             if following is None or offset < following:
                 batches, position = segment.read(position)
             if batches or following is None:

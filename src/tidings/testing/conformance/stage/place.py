@@ -142,7 +142,7 @@ async def take(subscription: AsyncSubscription, count: int, within: float = SECO
     found: list[Any] = []
     while len(found) < count:
         left = deadline - time.monotonic()
-        assert left > 0, f"{len(found)} of {count} messages came within {within} s: {found}"
+        assert left > 0, f"{len(found)} of {count} messages came within {within} s; the last: {found[-3:]}"
         found += await subscription.fetch(count - len(found), timeout=left)
     return found
 

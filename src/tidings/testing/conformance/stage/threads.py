@@ -78,5 +78,5 @@ def _plain(argument: Any) -> Any:
     if isinstance(argument, InThreads):
         return argument.blocking
     if isinstance(argument, list):
-        return [_plain(each) for each in argument]
+        return [each.blocking if isinstance(each, InThreads) else each for each in argument]
     return argument
