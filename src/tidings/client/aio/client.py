@@ -12,7 +12,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 from tidings.client import outgoing
 from tidings.client.aio import runtime
 from tidings.client.aio.delivery import AsyncDelivery
-from tidings.client.aio.listener import AsyncListener
+from tidings.client.aio.listener import AsyncListener, takes_topic_and_data
 from tidings.client.aio.subscription import AsyncSubscription
 from tidings.errors import Closed, GroupNotFound, InvalidOption, TopicNotFound
 from tidings.model.message import Receipt
@@ -191,11 +191,12 @@ class AsyncClient:
 
         The options are those of `subscribe`. It is subscribed when this returns.
         """
+        takes_two = takes_topic_and_data(handler)
         auto_ack, options["auto_ack"] = options.get("auto_ack", True), False
         subscription = self.subscribe(topics, **options)
         self._open.discard(subscription)
         await subscription.open()
-        listener = AsyncListener(subscription, handler, auto_ack, options.get("consumer_group") is not None)
+        listener = AsyncListener(subscription, handler, takes_two, auto_ack)
         self._open.add(listener)
         return listener
 

@@ -48,7 +48,8 @@ class AsyncSubscription:
     def __init__(self, open_feed: runtime.Opening[AsyncDelivery], spec: SubscriptionSpec, auto_ack: bool) -> None:
         self._open_feed = open_feed
         self._spec = spec
-        self._auto_ack = auto_ack and spec.group is not None
+        self.in_group = spec.group is not None
+        self._auto_ack = auto_ack and self.in_group
         self._feed: AsyncFeed[AsyncDelivery] | None = None
         self._ticker: runtime.Ticker | None = None
         self._opening = runtime.Mutex()
@@ -58,7 +59,7 @@ class AsyncSubscription:
         self._done: list[AsyncDelivery] = []
         self._later = runtime.Later(FLUSH_SECONDS, self._flush_late)
         self._filled = 0.0
-        self._appetite = 1 if spec.group is not None else spec.prefetch
+        self._appetite = 1 if self.in_group else spec.prefetch
         self._unsettled = self._delivered = self._acked = self._nacked = self._lost = 0
         self._closed = False
 
@@ -142,7 +143,7 @@ class AsyncSubscription:
 
     async def _fill(self) -> None:
         """Fetch as much as was worked off in `APPETITE_SECONDS`, at most the prefetch."""
-        if self._spec.group is not None:
+        if self.in_group:
             spent = time.monotonic() - self._filled
             wanted = 4 * self._appetite if spent < APPETITE_SECONDS else int(self._appetite * APPETITE_SECONDS / spent)
             self._appetite = max(1, min(self._spec.prefetch, wanted))
@@ -188,7 +189,7 @@ class AsyncSubscription:
         feed = self._feed or await self.open()
         if self._done:
             await self._flush()
-        if self._spec.group is not None:
+        if self.in_group:
             limit = min(limit, await self._wait_for_room(timeout))
             if limit <= 0:
                 return []
@@ -196,7 +197,7 @@ class AsyncSubscription:
         for message in found:
             message.origin = self
         self._delivered += len(found)
-        if self._spec.group is not None:
+        if self.in_group:
             self._unsettled += len(found)
         return found
 
@@ -240,7 +241,7 @@ class AsyncSubscription:
     def _settled(self, messages: Sequence[AsyncDelivery], action: str, lost: int) -> None:
         for message in messages:
             message.settled = True
-        if self._spec.group is not None:
+        if self.in_group:
             self._unsettled -= len(messages)
         if action == "ack":
             self._acked += len(messages) - lost
@@ -298,6 +299,6 @@ class AsyncSubscription:
 
     def statistics(self) -> SubscriptionStatistics:
         """Return the counts as they are now."""
-        held = self._unsettled if self._spec.group is not None else len(self._buffer)
+        held = self._unsettled if self.in_group else len(self._buffer)
         skipped = self._feed.skipped if self._feed is not None else 0
         return SubscriptionStatistics(self._delivered, self._acked, self._nacked, self._lost, held, skipped)

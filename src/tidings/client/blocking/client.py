@@ -13,7 +13,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 from tidings.client import outgoing
 from tidings.client.blocking import runtime
 from tidings.client.blocking.delivery import Delivery
-from tidings.client.blocking.listener import Listener
+from tidings.client.blocking.listener import Listener, takes_topic_and_data
 from tidings.client.blocking.subscription import Subscription
 from tidings.errors import Closed, GroupNotFound, InvalidOption, TopicNotFound
 from tidings.model.message import Receipt
@@ -190,11 +190,12 @@ class Client:
 
         The options are those of `subscribe`. It is subscribed when this returns.
         """
+        takes_two = takes_topic_and_data(handler)
         auto_ack, options["auto_ack"] = options.get("auto_ack", True), False
         subscription = self.subscribe(topics, **options)
         self._open.discard(subscription)
         subscription.open()
-        listener = Listener(subscription, handler, auto_ack, options.get("consumer_group") is not None)
+        listener = Listener(subscription, handler, takes_two, auto_ack)
         self._open.add(listener)
         return listener
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from tidings.client.blocking import runtime
 from tidings.client.blocking.delivery import Delivery
 from tidings.client.blocking.subscription import Subscription, SubscriptionStatistics
-from tidings.errors import LeaseLost
+from tidings.errors import InvalidOption, LeaseLost
 from tidings.model.options import CLOSE_SECONDS
 
 L = TypeVar("L", bound="Listener")
@@ -24,12 +24,13 @@ class Listener:
     it logged and, in a group, nacked with the usual back-off. `failed` counts these.
     """
 
-    def __init__(self, subscription: Subscription, handler: Callable[..., Any], auto_ack: bool, group: bool) -> None:
+    def __init__(
+        self, subscription: Subscription, handler: Callable[..., Any], takes_two: bool, auto_ack: bool
+    ) -> None:
         self._subscription = subscription
         self._handler = handler
-        self._takes_two = takes_topic_and_data(handler)
+        self._takes_two = takes_two
         self._auto_ack = auto_ack
-        self._group = group
         self._handling = runtime.Mutex()
         self._stopping = False
         self.failed = 0
@@ -65,7 +66,7 @@ class Listener:
         except Exception:
             self.failed += 1
             runtime.log().exception("the handler failed on %r", message)
-            if self._group and not message.settled:
+            if self._subscription.in_group and not message.settled:
                 self._nack(message)
         else:
             if self._auto_ack and not message.settled:
@@ -104,11 +105,24 @@ class Listener:
 
 
 def takes_topic_and_data(handler: Callable[..., Any]) -> bool:
-    """Whether a handler has room for two positional arguments."""
+    """Whether a handler takes `(topic, data)`; one that can be called with one argument gets the message.
+
+    Raises `InvalidOption` when it can be called neither way.
+    """
     try:
-        parameters = inspect.signature(handler).parameters.values()
+        signature = inspect.signature(handler)
     except (TypeError, ValueError):
         return False
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [p for p in positional if p.default is p.empty]
-    return len(required) == 2 or (len(required) < 2 <= len(positional) and len(required) != 1)
+    if _can_take(signature, 1):
+        return False
+    if _can_take(signature, 2):
+        return True
+    raise InvalidOption("handler", handler, "give a function of (message) or of (topic, data)")
+
+
+def _can_take(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True

@@ -170,9 +170,10 @@ class TailFeed(_Feed[M]):
             return False
         for batch in batches:
             self.skipped += max(0, batch.base - at)
-            messages = self._messages(shard, batch, at, at + stop, 1, 0)[: stop - len(found)]
+            at = max(at, batch.base)
+            messages = self._messages(shard, batch, at, at + stop - len(found) - 1, 1, 0)
             found += messages
-            at = max(at, batch.base) + len(messages)
+            at += len(messages)
             if len(found) >= stop:
                 break
         self._places[shard.id] = at
