@@ -53,7 +53,8 @@ class ConsumerInfo(Struct, frozen=True):
 class GroupInfo(Struct, frozen=True):
     """One group on one topic. `lag` counts what is not acked yet: not yet delivered, held, and waiting for a retry.
 
-    `skipped` counts messages that retention removed before the group had read them.
+    `skipped` counts messages that retention removed before the group had read them, `rejected` those that its consumers
+    gave up on.
     """
 
     group: str
@@ -62,12 +63,13 @@ class GroupInfo(Struct, frozen=True):
     held: int
     retrying: int
     skipped: int
+    rejected: int
     consumers: tuple[ConsumerInfo, ...]
 
 
 class Settlement(Struct, frozen=True):
-    """What became of one delivery. `action`: "ack" (done), "nack" (again after `seconds`), "release" (again at once and
-    without counting the attempt), "extend" (keep it for `seconds` from now)."""
+    """What became of one delivery. `action`: "ack" (done), "nack" (again after `seconds`), "reject" (given up, counted),
+    "release" (again at once and without counting the attempt), "extend" (keep it for `seconds` from now)."""
 
     message: Message
     action: str

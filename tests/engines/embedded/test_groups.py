@@ -29,13 +29,18 @@ class Desk:
         self.ann, self.bob = self.join("ann", 1), self.join("bob", 2)
         self.now = 1000.0
         self.ends = {SHARD: 10}
+        self.firsts = {SHARD: 0, OTHER: 0}
 
     def join(self, name: str, slot: int) -> Member:
         number = self.groups.join(self.group, name, slot, 100 + slot)
         return Member(self.group, number, json.dumps([SHARD, OTHER]), LEASE)
 
     def claim(self, who: Member, limit: int = 100) -> list[Claim]:
-        return self.groups.claim(who, self.ends, limit, self.now, 0)
+        return self.groups.claim(who, self.spans(), limit, self.now, 0)
+
+    def spans(self) -> dict[int, tuple[int, int]]:
+        """What the log of each shard holds."""
+        return {shard: (self.firsts[shard], end) for shard, end in self.ends.items()}
 
     def one(self, who: Member) -> Claim:
         (claim,) = self.claim(who, 1)
@@ -161,6 +166,12 @@ class TestStateTable:
         found = desk.groups.describe("billing", "orders", desk.ends)
         assert (found.skipped, found.lag, found.held) == (3, 7, 2)
 
+    def test_what_retention_removed_before_it_was_claimed_is_counted_too(self, desk: Desk) -> None:
+        desk.firsts[SHARD] = 6
+        assert offsets(desk.claim(desk.ann)) == [(offset, 1) for offset in range(6, 10)]
+        found = desk.groups.describe("billing", "orders", desk.ends)
+        assert (found.skipped, found.lag) == (6, 4)
+
 
 class TestRanges:
     def test_part_of_a_lease_can_be_settled_in_any_order(self, desk: Desk) -> None:
@@ -208,7 +219,7 @@ class TestGroups:
         audit = desk.groups.bind("audit", ["orders"], {SHARD: 8})
         who = Member(audit, desk.groups.join(audit, "eve", 3, 103), json.dumps([SHARD]), LEASE)
         desk.claim(desk.ann)
-        assert offsets(desk.groups.claim(who, desk.ends, 100, desk.now, 0)) == [(8, 1), (9, 1)]
+        assert offsets(desk.groups.claim(who, desk.spans(), 100, desk.now, 0)) == [(8, 1), (9, 1)]
         desk.groups.drop("audit")
         assert desk.counts() == (10, 10, 0)
         assert desk.groups.bindings() == {"billing": ["orders"]}
@@ -248,20 +259,28 @@ class AnyOrder(RuleBasedStateMachine):
         self.desk.ends = {SHARD: 0, OTHER: 0}
         self.members = [self.desk.ann, self.desk.bob]
         self.cursors = {SHARD: 0, OTHER: 0}
+        self.skipped = {SHARD: 0, OTHER: 0}
         self.pending: dict[tuple[int, int], State] = {}
 
     @rule(shard=st.sampled_from([SHARD, OTHER]), count=st.integers(1, 8))
     def publish(self, shard: int, count: int) -> None:
         self.desk.ends[shard] += count
 
+    @rule(shard=st.sampled_from([SHARD, OTHER]), count=st.integers(1, 8))
+    def retain(self, shard: int, count: int) -> None:
+        """Retention removes the oldest messages of a shard."""
+        self.desk.firsts[shard] = min(self.desk.ends[shard], self.desk.firsts[shard] + count)
+
     @rule(target=claims, who=st.integers(0, 1), limit=st.integers(1, 12))
     def claim(self, who: int, limit: int) -> list[Claim]:
         desk, member = self.desk, self.members[who]
         expected = sorted(place for place, state in self.pending.items() if state.due <= desk.now)[:limit]
         for shard, end in desk.ends.items():
-            first = self.cursors[shard]
+            first = max(self.cursors[shard], desk.firsts[shard])
             new = range(first, min(end, first + limit - len(expected)))
-            self.cursors[shard] += len(new)
+            if new:
+                self.skipped[shard] += first - self.cursors[shard]
+                self.cursors[shard] = new[-1] + 1
             expected += [(shard, offset) for offset in new]
         claims = desk.claim(member, limit)
         found = {(claim.shard, at): claim for claim in claims for at in range(claim.first, claim.last + 1)}
@@ -294,6 +313,7 @@ class AnyOrder(RuleBasedStateMachine):
             return False
         if action in ("ack", "skip"):
             del self.pending[place]
+            self.skipped[claim.shard] += action == "skip"
         elif action == "extend":
             self.pending[place] = state._replace(due=now + seconds)
         elif action == "nack":
@@ -331,6 +351,7 @@ class AnyOrder(RuleBasedStateMachine):
     def seek(self, shard: int, back: int) -> None:
         self.cursors[shard] = max(0, self.desk.ends[shard] - back)
         self.desk.groups.seek("billing", {shard: self.cursors[shard]})
+        self.skipped[shard] = 0
         self.pending = {place: state for place, state in self.pending.items() if place[0] != shard}
 
     @invariant()
@@ -338,6 +359,8 @@ class AnyOrder(RuleBasedStateMachine):
         held = sum(state.lease != 0 for state in self.pending.values())
         ahead = sum(end - self.cursors[shard] for shard, end in self.desk.ends.items())
         assert self.desk.counts() == (ahead + len(self.pending), held, len(self.pending) - held)
+        found = self.desk.groups.describe("billing", "orders", self.desk.ends)
+        assert found.skipped == sum(self.skipped.values())
         due = min((state.due for state in self.pending.values()), default=None)
         assert self.desk.groups.next_due(self.desk.group) == due
 

@@ -22,10 +22,13 @@ class Delivery(Message, eq=False, gc=False):
         if not self.settled:
             self.origin.settle((self,), "ack")
 
-    def nack(self, delay_seconds: float | None = None) -> None:
-        """Say that it failed: it is delivered again after `delay_seconds`, by default the back-off of the attempt."""
+    def nack(self, requeue: bool = True, *, delay_seconds: float | None = None) -> None:
+        """Say that it failed: it is delivered again after `delay_seconds`, by default the back-off of the attempt.
+
+        With `requeue=False` the group gives it up: it is not delivered again, and counted as rejected.
+        """
         if not self.settled:
-            self.origin.settle((self,), "nack", delay_seconds)
+            self.origin.settle((self,), "nack" if requeue else "reject", delay_seconds)
 
     def extend(self, seconds: float) -> None:
         """Keep it for `seconds` from now, when its handler takes longer than the lease and cannot be renewed."""

@@ -1,7 +1,7 @@
 """The place of each consumer group, and what its consumers hold: every decision is one transaction on control.db.
 
 A message of a group is in one of four states. Not claimed: at or after the cursor. Leased: in a `pending` row with a
-consumer. Free: in a `pending` row without one, to be claimed again when it is due. Acked: none of these.
+consumer. Free: in a `pending` row without one, to be claimed again when it is due. Acked (or rejected, and counted): none of these.
 
     from         claim          ack     nack          release       lease ends or consumer dies   seek
     not claimed  leased(1)      -       -             -             -                             not claimed or acked
@@ -28,6 +28,9 @@ MAX_CLAIMS = 256
 """Ranges claimed at once: after many single nacks the rest waits for the next fetch, so a transaction stays short."""
 
 Execute = Callable[..., Any]
+
+_COUNTED = {"skip": "skipped", "reject": "rejected"}
+"""Actions after which a message is gone for the group without having been acked, and the column that counts them."""
 
 _ROW = "id, shard, first, last, attempt, due, consumer, lease"
 
@@ -131,7 +134,7 @@ class Groups:
         group, shards = self.find(name), json.dumps(list(ends))
         among = "shard IN (SELECT value FROM json_each(?))"
         cursors = self._control.read(
-            f"SELECT shard, next, skipped FROM cursors WHERE group_id = ? AND {among}", (group, shards)
+            f"SELECT shard, next, skipped, rejected FROM cursors WHERE group_id = ? AND {among}", (group, shards)
         )
         counts = self._control.read(
             "SELECT coalesce(sum((last - first + 1) * (consumer IS NOT NULL)), 0), coalesce(sum(last - first + 1), 0) "
@@ -139,10 +142,11 @@ class Groups:
             (group, shards),
         )
         held, pending = counts[0]
-        places = {shard: place for shard, place, _ in cursors}
+        places = {row[0]: row[1] for row in cursors}
         ahead = sum(max(0, end - places.get(shard, 0)) for shard, end in ends.items())
-        skipped = sum(row[2] for row in cursors)
-        return GroupInfo(name, topic, ahead + pending, held, pending - held, skipped, self._consumers(group))
+        skipped, rejected = sum(row[2] for row in cursors), sum(row[3] for row in cursors)
+        consumers = self._consumers(group)
+        return GroupInfo(name, topic, ahead + pending, held, pending - held, skipped, rejected, consumers)
 
     def _consumers(self, group: int) -> tuple[ConsumerInfo, ...]:
         query = (
@@ -288,16 +292,17 @@ class Groups:
             last = min(row[3], part.last)
             self._carve(run, group, row, at, last)
             self._apply(run, row[0], part, now)
-            if part.action == "skip":
-                skipped = "UPDATE cursors SET skipped = skipped + ? WHERE group_id = ? AND shard = ?"
-                run(skipped, (last - at + 1, group, part.shard))
+            if part.action in _COUNTED:
+                column = _COUNTED[part.action]
+                count = f"UPDATE cursors SET {column} = {column} + ? WHERE group_id = ? AND shard = ?"
+                run(count, (last - at + 1, group, part.shard))
             at = last + 1
         return lost
 
     @staticmethod
     def _apply(run: Execute, id: int, part: Range, now: float) -> None:
         """The effect of an action on a whole row. To skip is to ack what retention removed."""
-        if part.action in ("ack", "skip"):
+        if part.action == "ack" or part.action in _COUNTED:
             run("DELETE FROM pending WHERE id = ?", (id,))
         elif part.action == "extend":
             run("UPDATE pending SET due = ? WHERE id = ?", (now + part.seconds, id))

@@ -27,6 +27,7 @@ CREATE TABLE cursors (
     shard INTEGER NOT NULL,
     next INTEGER NOT NULL,
     skipped INTEGER NOT NULL DEFAULT 0,
+    rejected INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (group_id, shard)
 ) STRICT, WITHOUT ROWID;
 
