@@ -68,8 +68,8 @@ class GroupInfo(Struct, frozen=True):
 
 
 class Settlement(Struct, frozen=True):
-    """What became of one delivery. `action`: "ack" (done), "nack" (again after `seconds`), "reject" (given up, counted),
-    "release" (again at once and without counting the attempt), "extend" (keep it for `seconds` from now)."""
+    """What became of one delivery. `action`: "ack" (done), "nack" (again after `seconds`), "reject" (given up,
+    counted), "release" (again at once and without counting the attempt), "extend" (keep it for `seconds` from now)."""
 
     message: Message
     action: str

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidings.client.connect import ASYNC, open_engine
 from tidings.spi import AsyncFeed, AsyncGroupEngine, M
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 CANCELLED: tuple[type[BaseException], ...] = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 """What ends a loop without being a failure of the message."""
@@ -18,7 +20,10 @@ Opening = Callable[[], Coroutine[Any, Any, AsyncFeed[M]]]
 """A function that opens a feed."""
 
 
-def log() -> logging.Logger:
+def log() -> Logger:
+    """The one logger of the library, loaded when there is something to say."""
+    import logging
+
     return logging.getLogger("tidings")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidings.client.connect import BLOCKING, open_engine
 from tidings.spi import Feed, GroupEngine, M
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 CANCELLED: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """What ends a loop without being a failure of the message."""
@@ -17,7 +19,10 @@ Opening = Callable[[], Feed[M]]
 """A function that opens a feed."""
 
 
-def log() -> logging.Logger:
+def log() -> Logger:
+    """The one logger of the library, loaded when there is something to say."""
+    import logging
+
     return logging.getLogger("tidings")
 
 

@@ -1,7 +1,8 @@
 """The place of each consumer group, and what its consumers hold: every decision is one transaction on control.db.
 
 A message of a group is in one of four states. Not claimed: at or after the cursor. Leased: in a `pending` row with a
-consumer. Free: in a `pending` row without one, to be claimed again when it is due. Acked (or rejected, and counted): none of these.
+consumer. Free: in a `pending` row without one, to be claimed again when it is due. Acked (or rejected, and counted):
+none of these.
 
     from         claim          ack     nack          release       lease ends or consumer dies   seek
     not claimed  leased(1)      -       -             -             -                             not claimed or acked
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import secrets
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -73,7 +74,7 @@ class Groups:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._leases = itertools.count(secrets.randbits(61))
+        self._leases = itertools.count(int.from_bytes(os.urandom(7)))
 
     # -- groups
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +61,7 @@ def _read_format(folder: Path) -> Format | None:
 
 def _write_format(folder: Path) -> Format:
     """Write FORMAT whole or not at all; when two processes try, the first one's stays."""
-    found = Format(FORMAT_VERSION, secrets.token_hex(8))
+    found = Format(FORMAT_VERSION, os.urandom(8).hex())
     partial = folder / f"FORMAT.{found.bus_id}"
     fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

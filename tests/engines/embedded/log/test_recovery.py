@@ -9,7 +9,7 @@ import pytest
 
 from tests.engines.embedded.log.sample import batch, write_segment
 from tidings.engines.embedded.log.frame import HEADER_BYTES, SEGMENT_HEADER_BYTES
-from tidings.engines.embedded.log.recovery import Floor, recover, rewrite, step_over
+from tidings.engines.embedded.log.recovery import Floor, recover, rewrite
 from tidings.engines.embedded.log.segment import Segment, log_path
 
 FIRST = SEGMENT_HEADER_BYTES
@@ -77,10 +77,10 @@ def test_an_offset_that_a_group_was_given_is_not_used_again(tmp_path: Path, cont
 
 def test_stepping_over_finds_the_next_sound_batch_or_says_that_there_is_none(tmp_path: Path, content: bytes) -> None:
     segment = Segment(tmp_path, 0)
-    assert step_over(segment, len(content))
+    assert segment.step_over(len(content))
     assert (segment.end, segment.next_offset) == (SECOND, 1)
-    assert step_over(segment, len(content))
-    assert not step_over(segment, len(content))
+    assert segment.step_over(len(content))
+    assert not segment.step_over(len(content))
     assert segment.end == THIRD
     segment.close()
 

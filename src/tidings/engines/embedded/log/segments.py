@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from bisect import bisect_right
 from collections import OrderedDict
 from pathlib import Path
@@ -63,7 +62,7 @@ class Segments:
         partial = path.with_suffix(".new")
         fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            write_all(fd, segment_header(secrets.randbits(32), base, now_ns), 0)
+            write_all(fd, segment_header(int.from_bytes(os.urandom(4)), base, now_ns), 0)
             os.fdatasync(fd)
         finally:
             os.close(fd)
