@@ -94,7 +94,10 @@ def main() -> int:
             _print_rows(found)
             rows += found
     met = [row.met for row in rows]
-    print(f"{met.count(True)} goals met, {met.count(False)} not met, {time.monotonic() - begin:.0f} s")
+    print(
+        f"{met.count(True)} goals met, {met.count(False)} not met, {time.monotonic() - begin:.0f} s, "
+        f"load at the end {os.getloadavg()[0]:.1f}"
+    )
     if arguments.json:
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
     return 1 if any(row.note.startswith("failed") for row in rows) else 0

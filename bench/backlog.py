@@ -44,7 +44,7 @@ def _publish(setting: Setting, client: Client) -> float:
 
 def _fetch(setting: Setting, client: Client, reader: Subscription) -> float:
     """Messages per second of reading and acking as a group at the end of the log."""
-    wanted = setting.scaled(100_000, 20_000)
+    wanted = setting.scaled(50_000, 20_000)
     while reader.fetch(BATCH, timeout=0):
         pass  # what the publish rounds left
     client.publish_batch(HOT, [sample()] * wanted, batch_size=BATCH, durability="os")

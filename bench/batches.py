@@ -80,7 +80,7 @@ def _redis(setting: Setting) -> Iterator[Round]:
                     pipeline.xadd(name, {"data": encode(message)})
                 pipeline.execute()
 
-        yield _rounds(setting, consumer, publish, 40_000)
+        yield _rounds(setting, consumer, publish, 25_000)
 
 
 # JetStream: 500 publishes in flight; pull fetch of 500; an ack for each message, the last one confirmed.
@@ -157,7 +157,7 @@ def _ours(setting: Setting) -> Iterator[Round]:
             for _ in range(total // BATCH):
                 client.publish_batch(name, messages, durability="disk")
 
-        yield _rounds(setting, consumer, publish, 300_000)
+        yield _rounds(setting, consumer, publish, 200_000)
 
 
 def run(setting: Setting) -> list[Row]:

@@ -55,7 +55,7 @@ def _round(
     setting: Setting, name: str, receiver: Child, publish: Callable[[dict[str, object]], object], slow: Times
 ) -> Round:
     """A round that returns the p50 and keeps the p99 in `slow` under the side's name."""
-    count = setting.scaled(2_000, 600)
+    count = setting.scaled(1_000, 500)
     slow[name] = []
 
     def one_round() -> float:
@@ -149,7 +149,7 @@ def run(setting: Setting) -> list[Row]:
     # The unrecorded first round of each side is in `slow` too: drop it.
     tail = Result({name: times[1:] for name, times in slow.items()}, middle.absent)
     how = (
-        f"{RATE:,} messages/s for {setting.scaled(2_000, 600) / RATE:g} s, each stamped before the "
+        f"{RATE:,} messages/s for {setting.scaled(1_000, 500) / RATE:g} s, each stamped before the "
         "publish call and read by another process; ours on file: at level os (temporary subscription)"
     )
     half = "publish to receive, p50"

@@ -34,12 +34,12 @@ class Setting:
 
     @property
     def rounds(self) -> int:
-        return 3 if self.quick else 5
+        return 4 if self.quick else 10
 
     @property
     def seconds(self) -> float:
-        """Length of one round of one side."""
-        return 0.2 if self.quick else 0.6
+        """Length of one round of one side: short, so that all sides of a round meet the same machine."""
+        return 0.15 if self.quick else 0.3
 
     @contextmanager
     def bus(self) -> Iterator[str]:

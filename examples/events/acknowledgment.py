@@ -1,4 +1,4 @@
-"""Manual acknowledgement: done, try again, or set aside.
+"""Manual acknowledgement: done, try again, or give up.
 
 Run: python examples/events/acknowledgment.py
 """
@@ -42,9 +42,8 @@ async def main() -> None:
                     print(f"{order}: to be tried again ({error})")
                     continue
                 except FatalError as error:
-                    await client.publish("order_failures", message.data, headers={"error": str(error)})
-                    await message.ack()
-                    print(f"{order}: set aside ({error})")
+                    await message.nack(requeue=False)
+                    print(f"{order}: given up ({error})")
                 settled += 1
                 if settled == 3:
                     break

@@ -10,7 +10,16 @@ from tidings.cli.options import duration, header
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("5", 5.0), ("0.5", 0.5), ("250ms", 0.25), ("10s", 10.0), ("5m", 300.0), ("1d3h", 97200.0), ("1.5h", 5400.0), ("1w", 604800.0)],
+    [
+        ("5", 5.0),
+        ("0.5", 0.5),
+        ("250ms", 0.25),
+        ("10s", 10.0),
+        ("5m", 300.0),
+        ("1d3h", 97200.0),
+        ("1.5h", 5400.0),
+        ("1w", 604800.0),
+    ],
 )
 def test_duration(text: str, seconds: float) -> None:
     assert duration(text) == seconds
@@ -22,9 +31,7 @@ def test_no_duration(text: str) -> None:
         duration(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "pair"), [("a:b", ("a", "b")), ("a: b:c ", ("a", "b:c")), ("a:", ("a", ""))]
-)
+@pytest.mark.parametrize(("text", "pair"), [("a:b", ("a", "b")), ("a: b:c ", ("a", "b:c")), ("a:", ("a", ""))])
 def test_header(text: str, pair: tuple[str, str]) -> None:
     assert header(text) == pair
 

@@ -70,7 +70,7 @@ ALONE = {
     "events/acknowledgment.py": """
         order 1, attempt 1: processed and acked
         order 2, attempt 1: to be tried again (the payment service is away)
-        order 3, attempt 1: set aside (negative total)
+        order 3, attempt 1: given up (negative total)
         order 2, attempt 2: processed and acked
     """,
     "events/consumer_group.py": "Processed 100 orders, each once: True",

@@ -155,7 +155,7 @@ def test_a_slow_reader_goes_on_at_what_retention_left(folder: Path) -> None:
     assert contents(reader, 40) == numbered(40, 5)
     assert [batch.base for batch in reader.read(0)] == list(range(10))
     file_log(folder, LogLimits(segment_bytes=1 << 20, segment_messages=10, keep_messages=15)).trim()
-    assert contents(reader, 10) == numbered(20, 25)
+    assert contents(reader, 10) == numbered(30, 15)
 
 
 # -- reopening

@@ -1,0 +1,110 @@
+"""What an engine says of itself is true: what it declares works, what it does not is refused by name when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tidings import AsyncClient, Durability, TopicOptions, UnsupportedFeature
+from tidings.model.capability import Capability
+from tidings.testing.conformance.stage.case import case
+from tidings.testing.conformance.stage.place import Place, take
+
+Ask = Callable[[Place, AsyncClient], Awaitable[Any]]
+
+
+async def _groups(place: Place, client: AsyncClient) -> None:
+    async with client.subscribe(place.topic(), consumer_group=place.group()):
+        pass
+
+
+async def _replay(place: Place, client: AsyncClient) -> None:
+    async with client.subscribe(place.topic(), from_beginning=True):
+        pass
+
+
+async def _patterns(place: Place, client: AsyncClient) -> None:
+    async with client.subscribe(place.topic("*")):
+        pass
+
+
+async def _seek(place: Place, client: AsyncClient) -> None:
+    await client.create_group(place.topic(), place.group())
+    await client.seek_group(place.topic(), place.group(), "end")
+
+
+async def _lag(place: Place, client: AsyncClient) -> None:
+    await client.create_group(place.topic(), place.group())
+    assert await client.get_consumer_lag(place.topic(), place.group()) == 0
+
+
+async def _partitions(place: Place, client: AsyncClient) -> None:
+    await client.create_topic(place.topic(), TopicOptions(partitions=2))
+
+
+async def _retention(place: Place, client: AsyncClient) -> None:
+    await client.create_topic(place.topic(), TopicOptions(retention_messages=10))
+
+
+async def _os(place: Place, client: AsyncClient) -> None:
+    receipt = await client.publish(place.topic(), 1, durability="os")
+    assert receipt.durability in (Durability.OS, Durability.DISK)
+
+
+async def _disk(place: Place, client: AsyncClient) -> None:
+    receipt = await client.publish(place.topic(), 1, durability="disk")
+    assert receipt.durability is Durability.DISK
+
+
+ASKING: dict[Capability, Ask] = {
+    Capability.GROUPS: _groups,
+    Capability.REPLAY: _replay,
+    Capability.SEEK: _seek,
+    Capability.PARTITIONS: _partitions,
+    Capability.PATTERNS: _patterns,
+    Capability.RETENTION: _retention,
+    Capability.LAG: _lag,
+    Capability.OS_DURABILITY: _os,
+    Capability.DISK_DURABILITY: _disk,
+}
+"""How a user asks for each. Several processes cannot be asked for: where they are not declared there is no URL to share."""
+
+
+@case()
+@pytest.mark.parametrize("capability", ASKING, ids=lambda capability: capability.name.lower())
+async def test_a_feature_is_there_or_refused(place: Place, capability: Capability) -> None:
+    """Never a silent no-op: `UnsupportedFeature` names the feature, the engine and a way out."""
+    client = place.client()
+    await client.create_topic(place.topic("elsewhere"))
+    if capability in place.subject.capabilities:
+        await ASKING[capability](place, client)
+        return
+    with pytest.raises(UnsupportedFeature) as refused:
+        await ASKING[capability](place, client)
+    assert refused.value.feature
+    assert refused.value.way_out
+
+
+@case()
+async def test_a_refused_durability_stores_nothing(place: Place) -> None:
+    """An engine that cannot prove the level asked for raises; what it can prove the receipt names."""
+    client = place.client()
+    levels = {"os": Capability.OS_DURABILITY, "disk": Capability.DISK_DURABILITY}
+    proven = 0
+    async with client.subscribe(place.topic()) as subscription:
+        for level, capability in levels.items():
+            if capability in place.subject.capabilities:
+                proven += 1
+                await client.publish(place.topic(), level, durability=level)
+            else:
+                with pytest.raises(UnsupportedFeature):
+                    await client.publish(place.topic(), level, durability=level)
+        await client.publish(place.topic(), "last")
+        assert (await take(subscription, proven + 1))[-1].data == "last"
+
+
+def test_every_capability_is_looked_at() -> None:
+    """Each one has a way to ask for it, or a reason why there is none."""
+    assert set(ASKING) | {Capability.PROCESSES} == set(Capability)
