@@ -1,4 +1,4 @@
-"""Responsible for one thing: the command `tidings` as users run it, in pipes and on terminals, always ended in the end."""
+"""Responsible for one thing: the command `tidings` as users run it, in pipes and on terminals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class Programs:
         environment = {**os.environ, "TIDINGS_URL": self.url, "TERM": "xterm", "COLUMNS": "120"}
         environment.pop("NO_COLOR", None)
         command = [sys.executable, "-m", "tidings.cli.main", *arguments]
-        started = subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)
+        # Without buffers: what one line was read from must still hold the others for `communicate`.
+        started = subprocess.Popen(command, cwd=self.folder, env=environment, bufsize=0, **pipes)
         self._started.append(started)
         return started
 

@@ -9,34 +9,40 @@ import pytest
 from tidings.cli.interrupts import SIGNALS, Interrupts
 
 
+def work_and_wait(interrupts: Interrupts, done: list[str], number: signal.Signals, times: int = 1) -> None:
+    """Be signalled at work, then wait."""
+    for _ in range(times):
+        signal.raise_signal(number)
+    done.append("work")
+    with interrupts.waiting():
+        done.append("wait")
+
+
+def wait(interrupts: Interrupts, done: list[str]) -> None:
+    """Be signalled while waiting."""
+    with interrupts.waiting():
+        signal.raise_signal(signal.SIGINT)
+        done.append("wait")
+
+
 def test_a_wait_ends_at_once() -> None:
+    done: list[str] = []
     with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt):
-        with interrupts.waiting():
-            signal.raise_signal(signal.SIGINT)
-            pytest.fail("it went on")
+        wait(interrupts, done)
+    assert done == []
 
 
-def test_work_is_finished_first() -> None:
-    done = []
+@pytest.mark.parametrize(("times", "expected"), [(1, ["work"]), (2, [])])
+def test_work_is_finished_first_unless_one_insists(times: int, expected: list[str]) -> None:
+    done: list[str] = []
     with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-        done.append("work")
-        with interrupts.waiting():
-            done.append("wait")
-    assert done == ["work"]
-
-
-def test_who_asks_twice_is_not_kept_waiting() -> None:
-    with Interrupts(), pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        pytest.fail("it went on")
+        work_and_wait(interrupts, done, signal.SIGINT, times)
+    assert done == expected
 
 
 def test_sigterm_is_an_exit_with_its_number() -> None:
     with Interrupts() as interrupts, pytest.raises(SystemExit) as stopped:
-        with interrupts.waiting():
-            signal.raise_signal(signal.SIGTERM)
+        work_and_wait(interrupts, [], signal.SIGTERM)
     assert stopped.value.code == 143
 
 

@@ -27,7 +27,7 @@ def test_duration(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "-5", "5 m", "m", "5y", "1e3", "99999w", "5m3"])
 def test_no_duration(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="duration|ten years"):
+    with pytest.raises(click.BadParameter, match=r"duration|ten years"):
         duration(text)
 
 

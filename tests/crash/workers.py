@@ -7,6 +7,7 @@ orderly end.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
@@ -31,6 +32,7 @@ from tidings import (
     TopicOptions,
 )
 from tidings.client.blocking.delivery import Delivery
+from tidings.engines.embedded.log import frame
 from tidings.testing import history as h
 
 DRAIN_SECONDS: Final = 15.0  # a drain of some thousand messages takes a fraction of a second; a CI machine may be busy
@@ -58,6 +60,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     nack_share: float = 0.05
     acks_survive: bool = True
     drain_seconds: float = DRAIN_SECONDS
+    torn_tails: bool = False
 
     @property
     def history(self) -> Path:
@@ -106,8 +109,41 @@ def publisher(work: Work, writer: h.HistoryWriter, stop: Stop) -> None:
         while not stop.asked and number < work.messages:
             count = rng.choice((1, 1, rng.randint(2, work.largest_batch)))
             ids = [f"{work.name}-{number + each}" for each in range(count)]
+            if work.torn_tails:
+                tear_tails(bus_of(work.url), rng)
             publish(client, work, writer, rng, ids)
             number += count
+
+
+def bus_of(url: str) -> Path:
+    """The directory that a `file:` URL names."""
+    return Path(url.removeprefix("file:").split("?")[0])
+
+
+def tear_tails(bus: Path, rng: random.Random) -> None:
+    """Leave a part of a batch at the end of every log, as a publisher does that dies while it writes."""
+    for lock in bus.glob("topics/*/*/lock"):
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            newest = max(lock.parent.glob("*.log"), default=None)
+            if newest is not None:
+                _tear(newest, rng)
+
+
+def _tear(log: Path, rng: random.Random) -> None:
+    data = log.read_bytes()
+    head = frame.parse_segment_header(data)
+    assert head is not None
+    at, offset = frame.SEGMENT_HEADER_BYTES, head[1]
+    while header := frame.parse_header(data, at, head[0] + at):
+        at, offset = at + frame.HEADER_BYTES + header.length, header.end
+        if header.kind == frame.SEAL:
+            return
+    if at == len(data):
+        body = rng.randbytes(rng.randint(100, 50_000))
+        batch = frame.batch_header(len(body), frame.body_crc(body), offset, 1, 0, head[0] + at) + body
+        with log.open("ab") as file:
+            file.write(batch[: rng.randrange(1, len(batch))])
 
 
 def publish(client: Client, work: Work, writer: h.HistoryWriter, rng: random.Random, ids: list[str]) -> None:

@@ -74,7 +74,7 @@ def publish_lines(client: Client, topic: str, parse: Parse, common: dict[str, An
             receipts = client.publish_batch(topic, [parse(line) for line in lines], **common)
         except (TidingsError, click.ClickException) as error:
             if stored:
-                error.add_note(f"{stored} lines before were published")
+                error.add_note(f"before it, {stored} were published")
             raise
         stored += len(receipts)
         try:

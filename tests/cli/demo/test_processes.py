@@ -37,13 +37,12 @@ def test_notes_are_heard_and_all_end_well(part: Part, wait_until: WaitUntil) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGCONT, signal.SIGSTOP])
 def test_none_is_left_behind_when_something_fails(part: Part, wait_until: WaitUntil, number: signal.Signals) -> None:
-    pid = 0
-    with pytest.raises(KeyboardInterrupt), Cast() as cast:
-        cast.start(part)
-        hear_one(cast, wait_until)
-        pid = cast.processes["worker 1"].pid
-        cast.processes["worker 1"].send(number)
-        raise KeyboardInterrupt
+    cast = Cast()
+    cast.start(part)
+    hear_one(cast, wait_until)
+    pid = cast.processes["worker 1"].pid
+    cast.processes["worker 1"].send(number)
+    cast.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
@@ -58,9 +57,10 @@ def test_a_killed_process_is_expected_to_end(part: Part, wait_until: WaitUntil) 
 
 
 def test_a_failure_is_told_with_what_the_process_said(part: Part, wait_until: WaitUntil) -> None:
-    with Cast() as cast, pytest.raises(ProcessFailed, match=r"(?s)worker 1 ended with status 1: .*InvalidURL"):
+    with Cast() as cast:
         cast.start(Part("reader", "worker 1", "nowhere:", "a", 100))
-        hear_one(cast, wait_until)
+        with pytest.raises(ProcessFailed, match=r"(?s)worker 1 ended with status 1: .*InvalidURL"):
+            hear_one(cast, wait_until)
 
 
 def test_a_note_that_the_kill_cut_off_is_none(part: Part) -> None:

@@ -42,7 +42,8 @@ def test_the_publisher_numbers_its_messages(url: str, capsysbinary: pytest.Captu
 def test_a_reader_notes_and_acks(
     url: str, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "getppid", lambda parents=chain(repeat(1, 3), repeat(2)): next(parents))
+    parents = chain(repeat(1, 3), repeat(2))  # it dies when the second batch is done
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
     with Client(url) as client, Interrupts() as interrupts:
         client.publish_batch("a", worker.bodies(range(worker.FETCH_MESSAGES + 50)))
         with client.subscribe("a", consumer_group="g", from_beginning=True, auto_ack=False) as subscription:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import zlib
@@ -57,13 +58,30 @@ class Log(Protocol):
 class Shard:
     """One partition of a topic; `id` is its number in the whole bus."""
 
-    __slots__ = ("id", "log", "partition", "topic")
+    __slots__ = ("_log", "_make", "id", "partition", "topic")
 
-    def __init__(self, id: int, topic: str, partition: int, log: Log) -> None:
+    def __init__(self, id: int, topic: str, partition: int, make: Callable[[Shard], Log]) -> None:
         self.id = id
         self.topic = topic
         self.partition = partition
-        self.log = log
+        self._make = make
+        self._log: Log | None = None
+
+    @property
+    def log(self) -> Log:
+        """The log, made when first asked for: most of ten thousand topics never are."""
+        if self._log is None:
+            with _making:
+                if self._log is None:
+                    self._log = self._make(self)
+        return self._log
+
+    def close(self) -> bool:
+        """Close the files; False when a sync is under way."""
+        return self._log is None or self._log.close()
+
+
+_making = threading.Lock()
 
 
 class Topic:
@@ -120,18 +138,16 @@ class Catalog:
             self.on_new(fresh)
 
     def _make(self, id: int, name: str, stored: str, first_shard: int) -> Topic:
-        options = msgspec.json.decode(stored, type=TopicOptions)
-        shards = [
-            Shard(first_shard + partition, name, partition, self._log(id, first_shard + partition, partition, options))
-            for partition in range(options.partitions)
-        ]
-        return Topic(id, name, options, shards)
+        options = _read_options(stored)
 
-    def _log(self, topic_id: int, shard: int, partition: int, options: TopicOptions) -> Log:
-        if self._folder is None:
-            return MemoryLog(_limits(options, MEMORY_BYTES, keep_bytes=MEMORY_BYTES), self._clock)
-        folder = shard_folder(self._folder, topic_id, partition)
-        return FileLog(folder, _limits(options, self._segment_bytes), lambda: self._floor(shard), self._clock)
+        def make(shard: Shard) -> Log:
+            if self._folder is None:
+                return MemoryLog(_limits(options, MEMORY_BYTES, keep_bytes=MEMORY_BYTES), self._clock)
+            folder = shard_folder(self._folder, id, shard.partition)
+            return FileLog(folder, _limits(options, self._segment_bytes), lambda: self._floor(shard.id), self._clock)
+
+        shards = [Shard(first_shard + number, name, number, make) for number in range(options.partitions)]
+        return Topic(id, name, options, shards)
 
     def _floor(self, shard: int) -> Floor:
         given = self._control.read("SELECT max(next) FROM cursors WHERE shard = ?", (shard,))[0][0]
@@ -142,7 +158,7 @@ class Catalog:
             self.topics.pop(topic.name, None)
             for shard in topic.shards:
                 self._used.pop(shard.id, None)
-                shard.log.close()
+                shard.close()
 
     def use(self, shard: Shard) -> None:
         """Note that the files of a shard are (to be) open, and close those of the shard that was longest not used."""
@@ -154,7 +170,7 @@ class Catalog:
             self._used.move_to_end(shard.id)
             if len(self._used) > OPEN_LOGS:
                 oldest = self._used.popitem(last=False)[1]
-                if not oldest.log.close():
+                if not oldest.close():
                     self._used[oldest.id] = oldest
 
     def find(self, name: str) -> Topic:
@@ -213,7 +229,13 @@ class Catalog:
     def close(self) -> None:
         for topic in self.topics.values():
             for shard in topic.shards:
-                shard.log.close()
+                shard.close()
+
+
+@functools.lru_cache(maxsize=128)
+def _read_options(stored: str) -> TopicOptions:
+    """Most topics have the same options; 128 kinds of them are plenty."""
+    return msgspec.json.decode(stored, type=TopicOptions)
 
 
 def shard_folder(bus: Path, topic_id: int, partition: int) -> Path:

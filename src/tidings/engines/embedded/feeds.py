@@ -273,18 +273,26 @@ class GroupFeed(_Feed[M]):
         fresh, self._fresh = self._fresh, {}
         stirred, self._stirred = self._stirred, False
         try:
+            if stirred:
+                fresh.update(dict.fromkeys(self._behind()))
             spans = self._spans(fresh)
             claims = self._groups.claim(self._who(), spans, limit, now, wait)
         except BaseException:
             self._fresh = {**fresh, **self._fresh}
             self._stirred = self._stirred or stirred
             raise
+        self.skipped += sum(claim.skipped for claim in claims)
         if sum(map(len, claims)) >= limit:
             self._fresh = {**dict.fromkeys(spans), **self._fresh}
             self._next_due = 0.0
         else:
             self._next_due = self._groups.next_due(self._group) or float("inf")
         return claims
+
+    def _behind(self) -> list[int]:
+        """Return the shards on which the group is not at the end, as far as the board says: it may have been moved."""
+        places, written = self._groups.cursors(self._group), self.bus.hub.written
+        return [number for number in self._shards if not 0 < written(number) <= places.get(number, 0)]
 
     def _spans(self, fresh: dict[int, None]) -> dict[int, tuple[int, int]]:
         """Return what the logs of these shards hold: the first offset, and the one after the last."""

@@ -37,13 +37,17 @@ _ROW = "id, shard, first, last, attempt, due, consumer, lease"
 
 
 class Claim(Struct, frozen=True):
-    """The right of one consumer to the offsets `first` to `last` of a shard, for their `attempt`-th delivery."""
+    """The right of one consumer to the offsets `first` to `last` of a shard, for their `attempt`-th delivery.
+
+    `skipped` messages before them had been removed by retention.
+    """
 
     shard: int
     first: int
     last: int
     attempt: int
     lease: int
+    skipped: int = 0
 
     def __len__(self) -> int:
         return self.last - self.first + 1
@@ -243,7 +247,7 @@ class Groups:
         last = min(span[1], first + limit) - 1
         if last < first:
             return None
-        claim = Claim(shard, first, last, 1, next(self._leases))
+        claim = Claim(shard, first, last, 1, next(self._leases), first - place)
         run(
             "INSERT INTO cursors (group_id, shard, next, skipped) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
             "SET next = excluded.next, skipped = skipped + excluded.skipped",

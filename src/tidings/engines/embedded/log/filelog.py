@@ -160,10 +160,11 @@ class FileLog:
 
     def _flush(self) -> tuple[Point, OSError | None]:
         """Sync what is written. The flag `GroupSync.busy` keeps the descriptor open meanwhile."""
-        with self._mutex:
-            segment = self._active or self._reopened()
-            fd, reached = segment.fd, (segment.base, segment.end)
+        reached = self._sync.synced
         try:
+            with self._mutex:
+                segment = self._active or self._reopened()
+                fd, reached = segment.fd, (segment.base, segment.end)
             os.fdatasync(fd)
         except OSError as error:
             with self._mutex:
@@ -189,10 +190,18 @@ class FileLog:
         self._active = segment = Segment(self._folder, bases[-1])
         recover(segment, floor)
         if self._suspect is not None:
-            rewrite(segment, self._suspect[1] if self._suspect[0] == segment.base else 0)
-            os.fdatasync(segment.fd)
-            self._suspect = None
+            self._mend(segment, self._suspect)
         return segment
+
+    def _mend(self, segment: Segment, suspect: Point) -> None:
+        """After a failed sync: write what may not have reached the disk once more, and sync that."""
+        try:
+            rewrite(segment, suspect[1] if suspect[0] == segment.base else 0)
+            os.fdatasync(segment.fd)
+        except OSError:
+            self._forget()
+            raise
+        self._suspect = None
 
     def _reopened(self) -> Segment:
         with self._exclusive():

@@ -1,0 +1,260 @@
+"""Waking: whoever has something to do is told, in this process and in others, and nobody sleeps through it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import wait_for
+from tests.engines.child import Child
+from tidings.engines.embedded.waking import hub as module
+from tidings.engines.embedded.waking.board import GROUPS_CHANGED, TOPICS_CHANGED, Bells, Board
+from tidings.engines.embedded.waking.hub import Hub
+from tidings.model.topics import Pattern, parse_topics
+
+PATIENCE = 20.0
+
+
+class Topic:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class Feed:
+    """Notes what it is told."""
+
+    def __init__(self, *topics: str) -> None:
+        self.patterns: tuple[Pattern, ...] = parse_topics(list(topics) or ["orders"])
+        self.waker: Callable[[], None] | None = None
+        self.told: list[object] = []
+
+    def tell(self, what: object) -> None:
+        self.told.append(what)
+        waker = self.waker
+        if waker is not None:
+            waker()
+
+    def touch(self, shard: int) -> None:
+        self.tell(shard)
+
+    def stir(self) -> None:
+        self.tell("stir")
+
+    def discover(self, topic: Topic) -> None:
+        self.tell(topic.name)
+
+    def is_ready(self) -> bool:
+        return bool(self.told)
+
+
+class Process:
+    """A hub with a board and bells of its own, as each process has."""
+
+    def __init__(self, folder: Path, slot: int) -> None:
+        self.refreshed = 0
+        self.bells = Bells(folder)
+        self.board = Board(folder, fresh=False)
+        self.hub: Hub[Topic] = Hub(self.board, self.bells, self.refresh)
+        self.hub.hang(slot)
+
+    def refresh(self) -> None:
+        self.refreshed += 1
+
+    def feed(self, *shards: int) -> Feed:
+        feed = Feed()
+        self.hub.add(feed)
+        for shard in shards:
+            self.hub.follow(feed, shard)
+        self.hub.look()
+        feed.told.clear()
+        return feed
+
+    def close(self) -> None:
+        self.hub.close()
+        self.bells.close()
+        self.board.close()
+
+
+@pytest.fixture(autouse=True)
+def only_the_bell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks around by himself: a wake-up that is lost stays lost."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 1000.0)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Process]:
+    process = Process(tmp_path, 0)
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Iterator[Process]:
+    process = Process(tmp_path, 1)
+    yield process
+    process.close()
+
+
+def slept(hub: Hub[Topic], feed: Feed, act: Callable[[], object]) -> bool:
+    """Let a thread sleep until the feed is told something by `act`; whether it woke."""
+    with ThreadPoolExecutor(1) as pool:
+        sleeper = pool.submit(hub.wait, feed, PATIENCE)
+        wait_for(lambda: feed.waker is not None)
+        before = time.monotonic()
+        act()
+        sleeper.result(PATIENCE + 5)
+        return time.monotonic() - before < PATIENCE - 1
+
+
+class TestInOneProcess:
+    def test_only_who_follows_a_shard_is_touched(self, here: Process) -> None:
+        one, both, other = here.feed(1), here.feed(1, 2), here.feed(65)
+        here.hub.announce(1, 5)
+        here.hub.announce(2, 9)
+        assert (one.told, both.told, other.told) == ([1], [1, 2], [])
+        assert here.hub.written(1) == 5
+
+    def test_who_left_is_not_touched(self, here: Process) -> None:
+        one, other = here.feed(1, 2), here.feed(1)
+        here.hub.remove(one, [1, 2])
+        for shard in (1, 2):
+            here.hub.announce(shard, 1)
+        here.hub.announce_change(GROUPS_CHANGED)
+        here.hub.discover([Topic("orders")])
+        assert one.told == []
+        assert other.told == [1, "stir", "orders"]
+
+    def test_new_topics_are_shown_to_the_patterns_that_match(self, here: Process) -> None:
+        feeds = [Feed("orders/*"), Feed("bills"), Feed("bills", "orders/#")]
+        for feed in feeds:
+            here.hub.add(feed)
+        here.hub.discover([Topic("orders/new"), Topic("bills"), Topic("other")])
+        assert [sorted(map(str, feed.told)) for feed in feeds] == [["orders/new"], ["bills"], ["bills", "orders/new"]]
+
+    @pytest.mark.parametrize("kind", ["file", "memory"])
+    def test_a_sleeping_thread_is_woken_by_another(self, here: Process, kind: str) -> None:
+        hub: Hub[Topic] = here.hub if kind == "file" else Hub(None, None, lambda: None)
+        feed = Feed()
+        hub.add(feed)
+        hub.follow(feed, 7)
+        for act in (lambda: hub.announce(7, 1), feed.stir, lambda: hub.announce_change(GROUPS_CHANGED)):
+            feed.told.clear()
+            assert slept(hub, feed, act)
+            assert feed.told
+        if hub is not here.hub:
+            hub.close()
+
+    def test_who_has_something_to_do_does_not_sleep(self, here: Process) -> None:
+        feed = here.feed(1)
+        here.hub.announce(1, 1)
+        before = time.monotonic()
+        here.hub.wait(feed, PATIENCE)
+        assert time.monotonic() - before < PATIENCE / 2
+
+    def test_sleep_ends_by_itself(self, here: Process) -> None:
+        feed = here.feed(1)
+        before = time.monotonic()
+        here.hub.wait(feed, 0.05)
+        assert 0.04 < time.monotonic() - before < PATIENCE
+        assert feed.told == []
+        assert feed.waker is None
+
+
+class TestBetweenProcesses:
+    def test_a_publish_elsewhere_wakes_a_sleeper(self, here: Process, there: Process) -> None:
+        feed = here.feed(1, 64)
+        assert slept(here.hub, feed, lambda: there.hub.announce(64, 3))
+        assert feed.told == [64]
+
+    def test_a_shard_that_shares_the_bit_is_not_taken_for_it(self, here: Process, there: Process) -> None:
+        feed = here.feed(1)
+        there.hub.announce(64, 1)
+        here.hub.look()
+        assert feed.told == []
+
+    def test_events_elsewhere_wake_and_are_told_apart(self, here: Process, there: Process) -> None:
+        feed = here.feed(1)
+        assert slept(here.hub, feed, lambda: there.hub.announce_change(GROUPS_CHANGED))
+        assert feed.told == ["stir"]
+        refreshed = here.refreshed
+        there.hub.announce_change(TOPICS_CHANGED)
+        here.hub.look()
+        assert (here.refreshed, feed.told) == (refreshed + 1, ["stir"])
+
+    def test_all_sleeping_threads_of_a_process_are_served_by_the_one_that_watches(
+        self, here: Process, there: Process
+    ) -> None:
+        feeds = [here.feed(shard) for shard in range(5)]
+        with ThreadPoolExecutor(5) as pool:
+            sleepers = [pool.submit(here.hub.wait, feed, PATIENCE) for feed in feeds]
+            for shard in (3, 0, 4, 1, 2):
+                wait_for(lambda shard=shard: feeds[shard].waker is not None)  # type: ignore[misc]
+                there.hub.announce(shard, 1)
+                sleepers[shard].result(PATIENCE / 2)
+        assert [feed.told for feed in feeds] == [[0], [1], [2], [3], [4]]
+
+    def test_a_look_round_makes_up_for_every_lost_ring(
+        self, here: Process, there: Process, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+        monkeypatch.setattr(Bells, "ring", lambda self, interest: None)
+        feed = here.feed(1)
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(self.sleep_until_told, here.hub, feed)
+            wait_for(lambda: feed.waker is not None)
+            there.hub.announce(1, 1)
+            assert found.result(PATIENCE) == [1]
+
+    @staticmethod
+    def sleep_until_told(hub: Hub[Topic], feed: Feed) -> list[object]:
+        deadline = time.monotonic() + PATIENCE
+        while not feed.told and time.monotonic() < deadline:
+            hub.wait(feed, None)
+        return feed.told
+
+    def test_a_death_is_told(self, here: Process) -> None:
+        died = threading.Event()
+        here.hub.on_death = died.set
+        with Child("import sys; print('up'); sys.stdin.read()") as child:
+            assert child.line() == "up"
+            here.hub.watch({child.pid})
+            here.hub.watch({child.pid})
+            child.kill()
+        here.hub.wait(here.feed(1), PATIENCE)
+        assert died.is_set()
+        died.clear()
+        here.hub.watch({child.pid})
+        assert died.is_set(), "one who is dead already must be told as well"
+
+
+PONG = """
+    import sys
+    from tidings.engines.embedded.waking import hub
+    hub.LOOK_SECONDS = 1000.0
+    from tidings import Client
+    with Client(sys.argv[1]) as client, client.subscribe("ping", prefetch=1) as pings:
+        print("ready")
+        for number in range(int(sys.argv[2])):
+            (message,) = pings.fetch(1, timeout=20)
+            client.publish("pong", message.data)
+    print("done")
+"""
+
+
+def test_two_processes_that_wait_for_each_other_lose_no_wake_up(tmp_path: Path) -> None:
+    """Each sleeps until the other publishes, five hundred times, by the bell alone."""
+    from tidings import Client
+
+    url, rounds = f"file:{tmp_path / 'bus'}?durability=os", 500
+    with Client(url) as client, client.subscribe("pong") as pongs, Child(PONG, url, rounds) as child:
+        assert child.line() == "ready"
+        for number in range(rounds):
+            client.publish("ping", number)
+            (message,) = pongs.fetch(1, timeout=PATIENCE)
+            assert message.data == number
+        assert child.line() == "done"
