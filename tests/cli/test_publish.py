@@ -127,7 +127,7 @@ def test_a_bad_line_says_how_far_it_came(programs: Programs) -> None:
     program.stdout.readline()
     status, output, errors = end_of(program, b"2\n{\n")
     assert (status, output) == (2, b"")
-    assert errors.endswith("\nbefore it, 1 were published\n")
+    assert errors.startswith("1 lines were published before this:\n")
     assert stored(programs.url, "a") == [1]
 
 

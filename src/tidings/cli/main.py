@@ -39,21 +39,14 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except TidingsError as error:
-            click.echo(f"Error: {with_notes(str(error), error)}", err=True)
+            notes = getattr(error, "__notes__", [])
+            click.echo("\n".join([f"Error: {error}", *notes]), err=True)
             ctx.exit(exit_code(error))
-        except click.ClickException as error:
-            error.message = with_notes(error.message, error)
-            raise
         except ReaderGone:
             abandon_stdout()
             ctx.exit(0)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
-
-
-def with_notes(message: str, error: BaseException) -> str:
-    """Return the message with what was noted on the error's way up."""
-    return "\n".join([message, *getattr(error, "__notes__", [])])
 
 
 def exit_code(error: TidingsError) -> int:

@@ -72,9 +72,8 @@ def publish_lines(client: Client, topic: str, parse: Parse, common: dict[str, An
     for lines in read_lines(interrupts):
         try:
             receipts = client.publish_batch(topic, [parse(line) for line in lines], **common)
-        except (TidingsError, click.ClickException) as error:
-            if stored:
-                error.add_note(f"before it, {stored} were published")
+        except (TidingsError, click.ClickException):
+            click.echo(f"{stored} lines were published before this:", err=True)
             raise
         stored += len(receipts)
         try:

@@ -17,7 +17,7 @@ from tidings.cli.demo.worker import Part
 
 @pytest.fixture
 def part(tmp_path: Path) -> Part:
-    return Part("reader", "worker 1", f"file:{tmp_path / 'bus'}", "a", 100, "g")
+    return Part("reader", "worker 1", f"file:{tmp_path / 'bus'}", "a", 100, "g", os.getpid())
 
 
 def hear_one(cast: Cast, wait_until: WaitUntil) -> list[tuple[str, Note]]:
@@ -58,7 +58,7 @@ def test_a_killed_process_is_expected_to_end(part: Part, wait_until: WaitUntil) 
 
 def test_a_failure_is_told_with_what_the_process_said(part: Part, wait_until: WaitUntil) -> None:
     with Cast() as cast:
-        cast.start(Part("reader", "worker 1", "nowhere:", "a", 100))
+        cast.start(Part("reader", "worker 1", "nowhere:", "a", 100, None, os.getpid()))
         with pytest.raises(ProcessFailed, match=r"(?s)worker 1 ended with status 1: .*InvalidURL"):
             hear_one(cast, wait_until)
 

@@ -30,7 +30,7 @@ def url() -> str:
 
 def test_the_publisher_numbers_its_messages(url: str, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     with Client(url) as client:
-        worker.main(Part("publisher", "publisher", url, "a", 5100))
+        worker.main(Part("publisher", "publisher", url, "a", 5100, None, 1))
         told = notes(capsysbinary.readouterr().out)
         with client.subscribe("a", from_beginning=True) as subscription:
             stored = [message["number"] for message in subscription.fetch(10_000, 5)]
@@ -47,7 +47,7 @@ def test_a_reader_notes_and_acks(
     with Client(url) as client, Interrupts() as interrupts:
         client.publish_batch("a", worker.bodies(range(worker.FETCH_MESSAGES + 50)))
         with client.subscribe("a", consumer_group="g", from_beginning=True, auto_ack=False) as subscription:
-            worker.read(subscription, interrupts, alone=10)
+            worker.read(subscription, interrupts, Part("reader", "w", url, "a", 200, "g", parent=1))
         assert client.get_consumer_lag("a", "g") == 0
     first, second = notes(capsysbinary.readouterr().out)
     assert first.numbers + second.numbers == list(range(worker.FETCH_MESSAGES + 50))
@@ -57,8 +57,10 @@ def test_a_reader_notes_and_acks(
 
 
 def test_a_reader_does_not_outlive_its_parent(tmp_path: Path) -> None:
-    part = Part("reader", "reader", f"file:{tmp_path / 'bus'}", "a", 100)
-    command = f"{sys.executable} -m tidings.cli.demo.worker '{msgspec.json.encode(part).decode()}' & wait"
+    part = msgspec.json.encode(Part("reader", "reader", f"file:{tmp_path / 'bus'}", "a", 100, None, 0)).decode()
+    assert part.endswith('"parent":0}')
+    for_me = part.removesuffix("0}") + "'$$'}"  # the shell knows its own number
+    command = f"{sys.executable} -m tidings.cli.demo.worker '{for_me}' & wait"
     parent = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE)
     assert parent.stdout is not None
     with parent.stdout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 import time
@@ -82,10 +83,10 @@ def perform(url: str, messages: int, screen: Screen) -> Result:
             client.create_topic(TOPIC)
             client.create_group(TOPIC, GROUP)
             for name, reader in READERS.items():
-                cast.start(Part("reader", name, url, TOPIC, messages, GROUP if reader == GROUP else None))
+                cast.start(Part("reader", name, url, TOPIC, messages, GROUP if reader == GROUP else None, os.getpid()))
             wait_until_ready(cast)
             screen.happened(f"{len(SUBSCRIBERS)} subscribers and a group of {len(WORKERS)} workers are attached")
-            cast.start(Part("publisher", "publisher", url, TOPIC, messages))
+            cast.start(Part("publisher", "publisher", url, TOPIC, messages, None, os.getpid()))
             follow(client, cast, account, screen)
             unacked = wait_for_acks(client)
     except ProcessFailed as failure:

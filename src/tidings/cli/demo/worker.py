@@ -37,14 +37,16 @@ LOOK_SECONDS = 0.5
 
 
 class Part(msgspec.Struct, frozen=True):
-    """Who this process is. The publisher numbers `messages` messages; a reader with a `group` is one of its workers."""
+    """Who this process is. The publisher numbers `messages` messages; a reader with a `group` is one of its workers.
+    `parent`: the process it works for."""
 
     role: str
     name: str
     url: str
     topic: str
     messages: int
-    group: str | None = None
+    group: str | None
+    parent: int
 
 
 def main(part: Part) -> None:
@@ -62,7 +64,7 @@ def main(part: Part) -> None:
                 prefetch=FETCH_MESSAGES,
             ) as subscription:
                 tell(Note(ready=True))
-                read(subscription, interrupts, paced(part.messages))
+                read(subscription, interrupts, part)
 
 
 def paced(messages: int) -> int:
@@ -94,11 +96,11 @@ def bodies(numbers: range) -> Iterator[dict[str, Any]]:
     return map(body, numbers)
 
 
-def read(subscription: Subscription, interrupts: Interrupts, alone: int) -> None:
-    """Handle messages until told to stop. The note goes out before the ack: a message that is acked is in the account,
+def read(subscription: Subscription, interrupts: Interrupts, part: Part) -> None:
+    """Handle messages until told to stop, or left alone. The note goes out before the ack: a message that is acked is in the account,
     and one that is in the account twice had lost its ack with its worker."""
-    parent = os.getppid()
-    while os.getppid() == parent:
+    alone = paced(part.messages)
+    while os.getppid() == part.parent:
         with interrupts.waiting():
             messages = subscription.fetch(FETCH_MESSAGES, LOOK_SECONDS)
         if not messages:

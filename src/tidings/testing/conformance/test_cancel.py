@@ -1,4 +1,4 @@
-"""What cancelling is promised, at each single await: nothing acked comes again, nothing is lost, nothing stays stuck."""
+"""What cancelling is promised, at each single await: nothing acked comes again, nothing is lost, nothing is stuck."""
 
 from __future__ import annotations
 
@@ -245,9 +245,7 @@ async def test_a_cancelled_loop_releases_its_message(place: Place, auto_ack: boo
     reached = asyncio.Event()
 
     async def work() -> None:
-        async with client.subscribe(
-            place.topic(), consumer_group=place.group(), auto_ack=auto_ack
-        ) as subscription:
+        async with client.subscribe(place.topic(), consumer_group=place.group(), auto_ack=auto_ack) as subscription:
             async for message in subscription:
                 if message.data == 12:
                     reached.set()

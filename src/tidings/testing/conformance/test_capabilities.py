@@ -69,7 +69,7 @@ ASKING: dict[Capability, Ask] = {
     Capability.OS_DURABILITY: _os,
     Capability.DISK_DURABILITY: _disk,
 }
-"""How a user asks for each. Several processes cannot be asked for: where they are not declared there is no URL to share."""
+"""How a user asks for each. Several processes cannot be asked for: who does not declare them has no URL to share."""
 
 
 @case()

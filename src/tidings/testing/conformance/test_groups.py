@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -52,7 +53,7 @@ async def test_consumers_of_a_group_share_its_messages(place: Place) -> None:
         seen[who] += data(messages)
         await subscription.ack(messages)
     await asyncio.gather(*(consume(who, subscription) for who, subscription in enumerate(subscriptions)))
-    assert sorted(sum(seen, [])) == list(range(300))
+    assert sorted(itertools.chain(*seen)) == list(range(300))
     assert await clients[0].get_consumer_lag(place.topic(), place.group()) == 0
     for subscription in subscriptions:
         await expect_nothing(subscription)
@@ -194,9 +195,7 @@ async def test_a_group_can_be_moved(place: Place) -> None:
 async def test_moving_a_group_takes_what_its_consumers_hold(place: Place) -> None:
     """Their acks are refused with `LeaseLost`; the messages come again, counted from the first attempt."""
     client = place.client()
-    async with client.subscribe(
-        place.topic(), consumer_group=place.group(), auto_ack=False
-    ) as subscription:
+    async with client.subscribe(place.topic(), consumer_group=place.group(), auto_ack=False) as subscription:
         await client.publish_batch(place.topic(), "ab")
         held = await take(subscription, 2)
         await client.seek_group(place.topic(), place.group(), "beginning")
@@ -258,7 +257,7 @@ async def test_first_deliveries_follow_each_partition(place: Place) -> None:
         for partition in range(3):
             offsets = [message.offset for message in messages if message.partition == partition]
             assert offsets == sorted(offsets)
-    assert sorted(data(sum(found, []))) == list(range(200))
+    assert sorted(data([*found[0], *found[1]])) == list(range(200))
 
 
 @case(Capability.GROUPS, Capability.RETENTION)
@@ -270,9 +269,7 @@ async def test_what_retention_takes_from_a_group_is_counted(place: Place) -> Non
     for start in range(0, 500, 10):
         await client.publish_batch(place.topic(), range(start, start + 10))
     kept = (await client.describe_topic(place.topic())).messages
-    async with client.subscribe(
-        place.topic(), consumer_group=place.group(), auto_ack=False
-    ) as subscription:
+    async with client.subscribe(place.topic(), consumer_group=place.group(), auto_ack=False) as subscription:
         found = await take(subscription, kept)
         await subscription.ack(found)
         assert data(found) == list(range(500 - kept, 500))

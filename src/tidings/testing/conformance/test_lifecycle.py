@@ -94,9 +94,7 @@ async def test_settling_after_closing_is_refused(place: Place) -> None:
     client = place.client()
     await client.create_group(place.topic(), place.group())
     await client.publish(place.topic(), "x")
-    async with client.subscribe(
-        place.topic(), consumer_group=place.group(), auto_ack=False
-    ) as subscription:
+    async with client.subscribe(place.topic(), consumer_group=place.group(), auto_ack=False) as subscription:
         (message,) = await take(subscription, 1)
     with pytest.raises(Closed):
         await message.ack()
@@ -208,9 +206,7 @@ async def test_everything_goes_on_after_all_clients_were_closed(place: Place) ->
     client = place.client()
     await client.create_group(place.topic(), place.group())
     await client.publish_batch(place.topic(), range(10))
-    async with client.subscribe(
-        place.topic(), consumer_group=place.group(), auto_ack=False
-    ) as subscription:
+    async with client.subscribe(place.topic(), consumer_group=place.group(), auto_ack=False) as subscription:
         found = await take(subscription, 6)
         await subscription.ack(found[:4])
         await found[5].nack(delay_seconds=0)

@@ -1,4 +1,4 @@
-"""What is promised between processes: a death is noticed at once, a standstill after the lease, nothing acked is lost."""
+"""What is promised between processes: a death is seen at once, a standstill after the lease, nothing acked is lost."""
 
 from __future__ import annotations
 
@@ -121,9 +121,7 @@ async def test_what_a_stopped_consumer_holds_is_taken_over_after_the_lease(place
         await worker.ask("subscribe", place.topic(), place.group())
         assert await worker.ask("take", 2, SECONDS) == [["late", 1], ["extended", 1]]
         assert await worker.ask("extend", 60.0)
-        async with client.subscribe(
-            place.topic(), consumer_group=place.group(), auto_ack=False
-        ) as heir:
+        async with client.subscribe(place.topic(), consumer_group=place.group(), auto_ack=False) as heir:
             stopped = time.monotonic()
             worker.stop()
             (found,) = await take(heir, 1)

@@ -1,8 +1,9 @@
-"""What a publisher is promised: data comes back as it went in, receipts tell the truth, and a refusal stores nothing."""
+"""What a publisher is promised: data comes back as it went in, receipts tell the truth, a refusal stores nothing."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -68,9 +69,7 @@ async def test_data_comes_back_as_it_went_in(place: Place) -> None:
     assert list(map(repr, found)) == list(map(repr, VALUES))
 
 
-@settings(
-    max_examples=15, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(NESTED | st.binary(), min_size=1, max_size=20))
 @case()
 async def test_whatever_can_travel_arrives(place: Place, values: list[Any]) -> None:
@@ -171,7 +170,7 @@ async def test_concurrent_publishers_lose_nothing(place: Place) -> None:
         offsets = await asyncio.gather(*map(publish, range(12)))
         found = data(await take(subscription, 12 * 15))
         await expect_nothing(subscription)
-    assert sorted(sum(offsets, [])) == list(range(12 * 15))
+    assert sorted(itertools.chain(*offsets)) == list(range(12 * 15))
     for who in range(12):
         assert [number for publisher, number in found if publisher == who] == list(range(15))
 

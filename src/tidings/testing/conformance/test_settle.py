@@ -1,4 +1,4 @@
-"""What settling is promised: an ack is for good, a nack counts and waits, a lease has one holder, a loop acks by itself."""
+"""What settling is promised: an ack is for good, a nack counts and waits, a lease has one holder, a loop acks."""
 
 from __future__ import annotations
 
@@ -268,16 +268,21 @@ async def lag_is(place: Place, client: AsyncClient, wanted: int) -> bool:
     return await client.get_consumer_lag(place.topic(), place.group()) == wanted
 
 
+async def fail_at(place: Place, client: AsyncClient, value: Any, error: BaseException) -> None:
+    """Loop with automatic acks until `value` comes, and raise the error out of the body."""
+    async with client.subscribe(place.topic(), consumer_group=place.group()) as subscription:
+        async for message in subscription:
+            if message.data == value:
+                raise error
+
+
 @case(Capability.GROUPS)
 async def test_an_exception_nacks_what_was_handed_out(place: Place) -> None:
     """With the back-off and counted; what came before it is acked, what came after it is given back uncounted."""
     client = place.client()
     await fill(place, client, range(5))
     with pytest.raises(RuntimeError):
-        async with client.subscribe(place.topic(), consumer_group=place.group()) as subscription:
-            async for message in subscription:
-                if message.data == 2:
-                    raise RuntimeError("as the case wants it")
+        await fail_at(place, client, 2, RuntimeError("as the case wants it"))
     left = time.monotonic()
     async with manual(place, client) as subscription:
         assert [(m.data, m.attempt) for m in await take(subscription, 2)] == [(3, 1), (4, 1)]
@@ -291,10 +296,7 @@ async def test_an_interruption_gives_back_what_was_handed_out(place: Place) -> N
     client = place.client()
     await fill(place, client, range(3))
     with pytest.raises(KeyboardInterrupt):
-        async with client.subscribe(place.topic(), consumer_group=place.group()) as subscription:
-            async for message in subscription:
-                if message.data == 1:
-                    raise KeyboardInterrupt
+        await fail_at(place, client, 1, KeyboardInterrupt())
     async with manual(place, client) as subscription:
         assert [(m.data, m.attempt) for m in await take(subscription, 2)] == [(1, 1), (2, 1)]
 

@@ -76,9 +76,7 @@ async def test_wildcards_in_each_notation(place: Place, mark: str) -> None:
         "shop/new": {"shop/new"},
     }
     client = place.client()
-    subscriptions = {
-        pattern: client.subscribe(place.topic(pattern.replace("/", mark))) for pattern in wanted
-    }
+    subscriptions = {pattern: client.subscribe(place.topic(pattern.replace("/", mark))) for pattern in wanted}
     for subscription in subscriptions.values():
         await subscription.open()
     for name in names:

@@ -26,6 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_what_one_posts_another_sees(folder: Path) -> None:
     one, other = Board(folder, fresh=True), Board(folder, fresh=False)
+    one.post(80_000, 1)
     before = other.look()
     one.post(3, 17)
     one.post(70_000, 2**62)

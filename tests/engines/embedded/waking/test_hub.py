@@ -59,6 +59,8 @@ class Process:
         self.refreshed = 0
         self.bells = Bells(folder)
         self.board = Board(folder, fresh=False)
+        self.board.bump(GROUPS_CHANGED)  # a file that was never written to differs from zeros
+        self.board.post(100, 0)
         self.hub: Hub[Topic] = Hub(self.board, self.bells, self.refresh)
         self.hub.hang(slot)
 
@@ -111,6 +113,14 @@ def slept(hub: Hub[Topic], feed: Feed, act: Callable[[], object]) -> bool:
         return time.monotonic() - before < PATIENCE - 1
 
 
+def sleep_until_told(hub: Hub[Topic], feed: Feed) -> list[object]:
+    """What a reader does: `wait` may return early, and then it sleeps again."""
+    deadline = time.monotonic() + PATIENCE
+    while not feed.told and time.monotonic() < deadline:
+        hub.wait(feed, PATIENCE)
+    return feed.told
+
+
 class TestInOneProcess:
     def test_only_who_follows_a_shard_is_touched(self, here: Process) -> None:
         one, both, other = here.feed(1), here.feed(1, 2), here.feed(65)
@@ -142,6 +152,7 @@ class TestInOneProcess:
         feed = Feed()
         hub.add(feed)
         hub.follow(feed, 7)
+        hub.look()
         for act in (lambda: hub.announce(7, 1), feed.stir, lambda: hub.announce_change(GROUPS_CHANGED)):
             feed.told.clear()
             assert slept(hub, feed, act)
@@ -191,9 +202,8 @@ class TestBetweenProcesses:
     ) -> None:
         feeds = [here.feed(shard) for shard in range(5)]
         with ThreadPoolExecutor(5) as pool:
-            sleepers = [pool.submit(here.hub.wait, feed, PATIENCE) for feed in feeds]
+            sleepers = [pool.submit(sleep_until_told, here.hub, feed) for feed in feeds]
             for shard in (3, 0, 4, 1, 2):
-                wait_for(lambda shard=shard: feeds[shard].waker is not None)  # type: ignore[misc]
                 there.hub.announce(shard, 1)
                 sleepers[shard].result(PATIENCE / 2)
         assert [feed.told for feed in feeds] == [[0], [1], [2], [3], [4]]
@@ -205,17 +215,10 @@ class TestBetweenProcesses:
         monkeypatch.setattr(Bells, "ring", lambda self, interest: None)
         feed = here.feed(1)
         with ThreadPoolExecutor(1) as pool:
-            found = pool.submit(self.sleep_until_told, here.hub, feed)
+            found = pool.submit(sleep_until_told, here.hub, feed)
             wait_for(lambda: feed.waker is not None)
             there.hub.announce(1, 1)
             assert found.result(PATIENCE) == [1]
-
-    @staticmethod
-    def sleep_until_told(hub: Hub[Topic], feed: Feed) -> list[object]:
-        deadline = time.monotonic() + PATIENCE
-        while not feed.told and time.monotonic() < deadline:
-            hub.wait(feed, None)
-        return feed.told
 
     def test_a_death_is_told(self, here: Process) -> None:
         died = threading.Event()

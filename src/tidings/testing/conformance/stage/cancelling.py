@@ -27,7 +27,7 @@ async def at_every_await(try_one: Callable[[int], Coroutine[Any, Any, bool]]) ->
 class Cancelled:
     """Awaits a coroutine and cancels it at its `at`-th await (from 1), unless it ends before.
 
-    `reached`: whether there was such an await; `happened`: whether it ended cancelled; `result`: what it returned if not.
+    `reached`: whether there was such an await; `happened`: whether it ended cancelled; `result`: what it returned else.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], at: int, moment: str) -> None:

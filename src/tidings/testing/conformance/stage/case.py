@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -28,7 +28,7 @@ def case(*needs: Capability, clients: Iterable[str] = KINDS) -> Callable[[Case],
         def run(place: Place, **arguments: Any) -> None:
             asyncio.run(place.run(function(place, **arguments)))
 
-        return run
+        return cast(Callable[..., None], run)
 
     return decorate
 

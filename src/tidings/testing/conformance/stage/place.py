@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode
 from uuid import uuid4
 
@@ -35,8 +35,6 @@ THREADS = 64
 LOOK_SECONDS = 0.005
 """How often a condition is looked at."""
 
-T = TypeVar("T")
-
 
 class Subject(NamedTuple):
     """An engine under test, by the URL given for it."""
@@ -52,9 +50,7 @@ def examine(url: str, folder: Path) -> Subject:
     """Open the engine of a URL once, to see what it says of itself."""
     engine: Engine = open_engine(fresh_url(url, folder), BLOCKING, "tidings.engines")
     try:
-        return Subject(
-            url, engine.name, engine.capabilities, engine.default_durability, engine.max_message_bytes
-        )
+        return Subject(url, engine.name, engine.capabilities, engine.default_durability, engine.max_message_bytes)
     finally:
         engine.close()
 
@@ -124,16 +120,16 @@ class Place:
                 self._threads = None
 
 
-async def until(condition: Callable[[], T | Awaitable[T]], within: float = SECONDS) -> T:
-    """Return the first true value of `condition()`, which may be awaitable; fail after `within` seconds."""
+async def until(condition: Callable[[], object], within: float = SECONDS) -> None:
+    """Return when `condition()`, which may have to be awaited, is true; fail after `within` seconds."""
     deadline = time.monotonic() + within
-    while True:
-        found = condition()
-        value = await found if isinstance(found, Awaitable) else found
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"the condition was still {value!r} after {within} s"
+    while not await _value(condition()):
+        assert time.monotonic() < deadline, f"the condition was still false after {within} s"
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _value(found: object) -> object:
+    return await found if isinstance(found, Awaitable) else found
 
 
 async def take(subscription: AsyncSubscription, count: int, within: float = SECONDS) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The pytest option and the markers of the conformance suite; pytest loads this by entry point, so it imports little."""
+"""The pytest option and markers of the conformance suite; pytest loads this by entry point, so it imports little."""
 
 from __future__ import annotations
 
