@@ -9,11 +9,11 @@ import pytest
 
 from tidings.testing.conformance.stage.case import missing
 from tidings.testing.conformance.stage.place import KINDS, Place, Subject, examine
+from tidings.testing.conformance.stage.plugin import LEFT_OUT
 
 DEFAULT_URLS = ("memory:", "file:")
 
 _subjects = pytest.StashKey[list[Subject]]()
-_left_out = pytest.StashKey[list[str]]()
 
 
 def _examined(config: pytest.Config) -> list[Subject]:
@@ -38,12 +38,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kept, dropped = [], []
-    lines = config.stash.setdefault(_left_out, [])
     for item in items:
         lacks = _lacks(item)
         if lacks:
             dropped.append(item)
-            lines.append(f"{item.nodeid}: the engine does not declare {', '.join(lacks)}")
+            config.stash[LEFT_OUT][f"{item.nodeid}: needs {', '.join(lacks)}"] = None
         else:
             kept.append(item)
     if dropped:
@@ -58,14 +57,6 @@ def _lacks(item: pytest.Item) -> list[str]:
         return []
     subject, _ = callspec.params["place"]
     return [capability.value for capability in missing(marker.args, subject.capabilities)]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    lines = config.stash.get(_left_out, [])
-    if lines:
-        terminalreporter.section("conformance cases that do not apply")
-        for line in lines:
-            terminalreporter.write_line(line)
 
 
 @pytest.fixture

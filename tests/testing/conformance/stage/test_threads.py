@@ -1,0 +1,74 @@
+"""The blocking client in the clothes of the async one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import pytest
+
+from tidings import AsyncClient, Client, InvalidTopic
+from tidings.testing.conformance.stage.threads import InThreads
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+@pytest.fixture
+def client(threads: ThreadPoolExecutor) -> AsyncClient:
+    return cast(AsyncClient, InThreads(Client("memory:"), threads))
+
+
+async def test_it_publishes_and_reads_like_the_async_one(client: AsyncClient) -> None:
+    async with client, client.subscribe("a", auto_ack=False, consumer_group="g") as subscription:
+        receipts = await client.publish_batch("a", [{"n": number} for number in range(5)])
+        assert [receipt.offset for receipt in receipts] == list(range(5))
+        first, second = await subscription.fetch(2, timeout=5)
+        assert (first["n"], second.data, first.attempt) == (0, {"n": 1}, 1)
+        await first.ack()
+        await subscription.ack([second])
+        assert subscription.statistics().acked == 2
+        async for message in subscription:
+            assert message.offset == 2
+            break
+        async for batch in subscription.batches(max_messages=10):
+            assert [message.offset for message in batch] == [3, 4]
+            break
+
+
+async def test_calls_run_in_threads_of_their_own(client: AsyncClient, threads: ThreadPoolExecutor) -> None:
+    seen: list[Any] = []
+    async with client:
+        listener = await client.listen("a", lambda message: seen.append(message.data))
+        async with client.subscribe("a") as subscription:
+            waiting = asyncio.ensure_future(subscription.fetch(1, timeout=None))
+            await client.publish("a", 1)
+            assert [message.data for message in await waiting] == [1]
+        await listener.stop()
+        assert listener.failed == 0
+    assert seen == [1]
+    here = threading.get_ident()
+    found = await InThreads(_Spy(), threads).where()
+    assert found != here
+
+
+class _Spy:
+    def where(self) -> int:
+        return threading.get_ident()
+
+
+async def test_a_loop_ends_and_errors_arrive(client: AsyncClient) -> None:
+    async with client:
+        with pytest.raises(InvalidTopic):
+            await client.publish("a//b", 1)
+        with pytest.raises(InvalidTopic):
+            client.subscribe("")
+        subscription = client.subscribe("a")
+        await subscription.close()
+        assert [message async for message in subscription] == []
