@@ -20,7 +20,7 @@ from bench import rivals
 from bench.measure import Row, Setting
 
 GROUPS = ("publish_serial", "batches", "latency", "fanout", "backlog", "cold_start")
-COLUMNS = ("work", "tidings", "reference", "figure", "ratio", "min..max", "goal", "")
+COLUMNS = ("work", "tidings", "reference", "figure", "ratio", "middle half", "goal", "")
 
 
 def _number(value: float | None, unit: str = "") -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,7 +22,7 @@ HOT = "hot"  # holds a tenth of the messages; the others share the rest
 BATCH = 1000
 IDLE_SECONDS = 4.0
 EMPTY = "the empty bus"
-Figure = Callable[[Connection, str], None]
+MEMORY = Path("/dev/shm")
 
 
 def _fill(client: Client, messages: int, topics: int) -> float:
@@ -32,6 +34,17 @@ def _fill(client: Client, messages: int, topics: int) -> float:
     for number in range(topics - 1):
         client.publish_batch(f"bulk/{number}", share, batch_size=BATCH, durability="os")
     return time.perf_counter() - begin
+
+
+def _fill_quickly(url: str, messages: int, topics: int) -> float:
+    """Fill a bus in memory, where making a topic does not wait for a disk, and move it to the folder of `url`."""
+    from tidings import Client
+
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None, prefix="tidings-bench-") as folder:
+        with Client(f"file:{folder}/bus") as client:
+            seconds = _fill(client, messages, topics)
+        shutil.copytree(f"{folder}/bus", url.removeprefix("file:"), dirs_exist_ok=True)
+    return seconds
 
 
 # Publish and fetch, on a bus that this process has open.
@@ -156,10 +169,11 @@ def run(setting: Setting) -> list[Row]:
     messages, topics = setting.scaled(1_000_000, 100_000), setting.scaled(10_000, 1_000)
     with ExitStack() as stack:
         full, empty = stack.enter_context(setting.bus()), stack.enter_context(setting.bus())
-        with Client(full) as client:
-            filled = _fill(client, messages, topics)
+        filled = _fill_quickly(full, messages, topics)
         with Client(empty) as client:
             client.publish(HOT, sample(), durability="os")
         rows = _pairs(setting, full, empty, f"{messages:,} messages, {topics:,} topics")
-        note = f"the bus was filled in {filled:.1f} s, {messages / filled:,.0f} messages/s"
+        note = (
+            f"took {filled:.1f} s in memory ({messages / filled:,.0f} messages/s), then the bus was copied to the disk"
+        )
         return [*rows, *_idle_rows(full, topics), Row("filling", "", "", note=note)]

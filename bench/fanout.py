@@ -91,6 +91,7 @@ def _wildcard_subscriptions(setting: Setting, patterns: int) -> Iterator[Round]:
 
 def run(setting: Setting) -> list[Row]:
     """Deliveries per second beside a bare loop; a publish with many subscriptions beside one with few."""
+    setting = setting.finer()
     few = f"the same with {FEW}"
     loop = take_turns({OURS: _callbacks(setting), "bare loop": _bare_loop(setting)}, setting.rounds)
     calls = take_turns(

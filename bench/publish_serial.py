@@ -143,6 +143,7 @@ def _ours(setting: Setting, durability: str, *, consumed: bool) -> Iterator[Roun
 
 def run(setting: Setting) -> list[Row]:
     """Both levels; the `os` rows have a group consumer with acks in another process on every side."""
+    setting = setting.finer()
     sides: dict[str, Side] = {
         OURS: _ours(setting, "os", consumed=True),
         "redis XADD everysec": _redis(setting, "everysec", consumed=True),

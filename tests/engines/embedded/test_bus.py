@@ -189,7 +189,7 @@ def test_care_removes_what_retention_no_longer_keeps(open_bus: OpenBus) -> None:
 def test_after_a_start_of_the_machine_hints_and_leases_mean_nothing(
     on_disk: OpenBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bus = on_disk()
+    bus = Bus(tmp_path / "bus", BusOptions(), Hands())
     bus.append("orders", records(b"a", b"b"), Durability.OS)
     shard = bus.topic("orders").shards[0].id
     group = bus.groups.bind("billing", ["orders"], {})

@@ -50,9 +50,13 @@ def test_what_is_written_is_seen_by_others(control: Control, tmp_path: Path, dur
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_exception_takes_everything_back(control: Control, error: type[BaseException]) -> None:
-    with pytest.raises(error), control.write(durable=True) as run:
-        run("INSERT INTO groups (name) VALUES ('half')")
-        raise error
+    def break_off() -> None:
+        with control.write(durable=True) as run:
+            run("INSERT INTO groups (name) VALUES ('half')")
+            raise error
+
+    with pytest.raises(error):
+        break_off()
     assert names(control) == []
     add(control, "whole")
     assert names(control) == ["whole"]

@@ -18,7 +18,12 @@ def room(tmp_path: Path) -> Room:
 def set_free(room: Room, free: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let the disk have so much free; returns a list that grows with every look."""
     looks: list[int] = []
-    monkeypatch.setattr(room, "free", lambda: looks.append(free) or free)  # type: ignore[func-returns-value]
+
+    def look() -> int:
+        looks.append(free)
+        return free
+
+    monkeypatch.setattr(room, "free", look)
     return looks
 
 

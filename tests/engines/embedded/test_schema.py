@@ -20,7 +20,9 @@ def rows(database: apsw.Connection, query: str) -> list[tuple[object, ...]]:
 
 
 def test_all_tables_are_strict(database: apsw.Connection) -> None:
-    tables = rows(database, "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite%'")
+    tables = rows(
+        database, "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite%'"
+    )
     assert dict(tables) == dict.fromkeys(  # type: ignore[arg-type]
         ["meta", "topics", "groups", "bindings", "cursors", "pending", "consumers"], 1
     )

@@ -32,7 +32,7 @@ def test_what_does_not_apply_is_named(tmp_path: Path, workers: tuple[str, ...]) 
 
 def test_each_engine_that_is_asked_for_is_tested(tmp_path: Path) -> None:
     urls = (f"--engine-url=file:{tmp_path / 'buses'}?durability=os", "--engine-url=memory:")
-    printed = run_suite(tmp_path, *urls, "-k", "a_receipt_says", "-v")
+    printed = run_suite(tmp_path, *urls, "-k", "a_receipt_says", "-rA")
     for case in ("file-async", "file-blocking", "memory-async", "memory-blocking"):
-        assert f"[{case}] PASSED" in printed
+        assert f"test_a_receipt_says_where_the_message_is[{case}]" in printed
     assert len(list((tmp_path / "buses").iterdir())) >= 2

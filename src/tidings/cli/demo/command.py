@@ -121,7 +121,7 @@ def kill_victim(client: Client, cast: Cast, account: Account, screen: Screen) ->
     """Kill the victim while it holds messages. It is stopped for the look, so that what is seen still holds; if it
     holds nothing it may go on, to be looked at again soon. Near the end it is killed as it is."""
     victim = cast.processes[VICTIM]
-    victim.send(signal.SIGSTOP)
+    victim.pause()
     held = held_by_victim(client)
     late = account.tallies[GROUP].distinct >= account.messages * 3 // 4
     if not held and not late:

@@ -63,6 +63,11 @@ class Process:
         """Send a signal, if the process has not ended."""
         self._popen.send_signal(number)
 
+    def pause(self) -> None:
+        """Stop it where it is; it does nothing any more when this returns."""
+        self.send(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
     def ended(self) -> None:
         """Take note that its output has ended. Raises `ProcessFailed` unless it was to."""
         status = self._popen.wait(STOP_SECONDS)

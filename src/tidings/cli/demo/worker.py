@@ -97,8 +97,8 @@ def bodies(numbers: range) -> Iterator[dict[str, Any]]:
 
 
 def read(subscription: Subscription, interrupts: Interrupts, part: Part) -> None:
-    """Handle messages until told to stop, or left alone. The note goes out before the ack: a message that is acked is in the account,
-    and one that is in the account twice had lost its ack with its worker."""
+    """Handle messages until told to stop, or left alone. The note goes out before the ack: a message that is acked is
+    in the account, and one that is in the account twice had lost its ack with its worker."""
     alone = paced(part.messages)
     while os.getppid() == part.parent:
         with interrupts.waiting():

@@ -145,6 +145,8 @@ class TailFeed(_Feed[M]):
         self._retries: list[tuple[float, int, M]] = []
         self._order = itertools.count()
         for shard in self._enter():
+            if spec.start == "end":
+                del self._fresh[shard.id]  # nothing to read yet; what comes from now on touches it again
             self._places[shard.id] = start_offset(self.bus, shard, spec.start)
 
     def _poll(self, limit: int, wait: float) -> list[M]:

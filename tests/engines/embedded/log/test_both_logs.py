@@ -101,7 +101,7 @@ class Both(RuleBasedStateMachine):
 
     @invariant()
     def ends_agree(self) -> None:
-        assert {log.end() for log in (*self.views, self.memory)} == {len(self.messages)}
+        assert {self.memory.end(), *(log.end() for log in self.views)} == {len(self.messages)}
 
     def teardown(self) -> None:
         for log in self.views:

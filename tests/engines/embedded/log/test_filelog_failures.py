@@ -25,8 +25,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Disk:
-    """Stands between the log and the disk. `room` bytes can be written yet; `sync_errors` syncs will fail. `done` is what
-    went well, in order: the file, and the bytes written, or none for a sync."""
+    """Stands between the log and the disk. `room` bytes can be written yet; `sync_errors` syncs will fail. `done` is
+    what went well, in order: the file, and the bytes written, or none for a sync."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.room = 1 << 40
@@ -56,7 +56,7 @@ class Disk:
         self.done.append((name_of(fd), None))
 
     def is_on_disk(self, path: Path, place: int) -> bool:
-        """Whether the byte at this place was written since the last sync that failed, and the file synced after that."""
+        """Whether the byte at this place was written since the last failed sync, and the file synced after that."""
         writes = [at for at, (name, span) in enumerate(self.done) if name == path and span and place in span]
         return bool(writes) and (path, None) in self.done[writes[-1] :]
 
@@ -230,14 +230,15 @@ def readable(log: FileLog) -> tuple[list[Entry], list[DamagedData]]:
     while len(damages) < 50:
         try:
             while batches := log.read(offset):
-                found += [(at, r.data) for batch in batches for at, r in enumerate(batch.records, batch.base) if at >= offset]
+                found += [
+                    (at, r.data) for batch in batches for at, r in enumerate(batch.records, batch.base) if at >= offset
+                ]
                 offset = batches[-1].end
             return found, damages
         except DamagedData as damage:
             damages.append(damage)
-            assert damage.resume_offset is not None
-            assert damage.resume_offset > offset, "going on there leads back here"
-            offset = damage.resume_offset
+            behind, offset = offset, damage.resume_offset or 0
+        assert offset > behind, "going on there leads back here"
     raise AssertionError("damage without end")
 
 

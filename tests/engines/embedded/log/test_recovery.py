@@ -52,9 +52,7 @@ def test_a_last_batch_whose_body_did_not_arrive_is_a_torn_tail(tmp_path: Path, c
 
 
 @pytest.mark.parametrize("place", [SECOND + 2, SECOND + HEADER_BYTES + 1])
-def test_damage_in_the_middle_is_stepped_over_and_left_as_it_is(
-    tmp_path: Path, content: bytes, place: int
-) -> None:
+def test_damage_in_the_middle_is_stepped_over_and_left_as_it_is(tmp_path: Path, content: bytes, place: int) -> None:
     damaged = bytearray(content)
     damaged[place] ^= 4
     segment = reopened(tmp_path, bytes(damaged))
@@ -85,9 +83,7 @@ def test_stepping_over_finds_the_next_sound_batch_or_says_that_there_is_none(tmp
     segment.close()
 
 
-def test_rewriting_writes_the_same_bytes_again(
-    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rewriting_writes_the_same_bytes_again(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[tuple[int, int]] = []
     pwrite = os.pwrite
 

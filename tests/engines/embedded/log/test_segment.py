@@ -225,9 +225,7 @@ class TestMarks:
             self.write_marks(folder)
 
     @pytest.mark.parametrize("cut", [1, 10, 23, 25])
-    def test_a_torn_index_is_believed_as_far_as_it_goes(
-        self, folder: Path, positions: list[int], cut: int
-    ) -> None:
+    def test_a_torn_index_is_believed_as_far_as_it_goes(self, folder: Path, positions: list[int], cut: int) -> None:
         marks = self.write_marks(folder)
         index_path(folder, 0).write_bytes(index_path(folder, 0).read_bytes()[:-cut])
         segment = Segment(folder, 0)

@@ -16,29 +16,29 @@ def test_a_case_is_a_plain_function_that_runs_the_coroutine(tmp_path: Path) -> N
     seen: list[tuple[Place, int]] = []
 
     @case(Capability.GROUPS, clients=["async"])
-    async def test_something(place: Place, number: int) -> None:
+    async def some_case(place: Place, number: int) -> None:
         """The promise."""
         seen.append((place, number))
 
     place = Place(examine("memory:", tmp_path), "async", tmp_path)
-    test_something(place=place, number=7)
+    some_case(place=place, number=7)
     assert seen == [(place, 7)]
-    assert not inspect.iscoroutinefunction(test_something)
-    assert list(inspect.signature(test_something).parameters) == ["place", "number"]
-    assert test_something.__doc__ == "The promise."
-    marks = {mark.name: mark.args for mark in vars(test_something)["pytestmark"]}
+    assert not inspect.iscoroutinefunction(some_case)
+    assert list(inspect.signature(some_case).parameters) == ["place", "number"]
+    assert some_case.__doc__ == "The promise."
+    marks = {mark.name: mark.args for mark in vars(some_case)["pytestmark"]}
     assert marks == {"needs": (Capability.GROUPS,), "clients": ("async",)}
 
 
 def test_a_failure_of_the_case_is_a_failure(tmp_path: Path) -> None:
     @case()
-    async def test_something(place: Place) -> None:
+    async def some_case(place: Place) -> None:
         await place.client().publish(place.topic(), 1)
         raise AssertionError(f"on {place.kind}")
 
     for kind in ("async", "blocking"):
         with pytest.raises(AssertionError, match=kind):
-            test_something(Place(examine("memory:", tmp_path), kind, tmp_path))
+            some_case(Place(examine("memory:", tmp_path), kind, tmp_path))
 
 
 def test_what_is_missing_is_named() -> None:

@@ -93,8 +93,10 @@ class Hub(Generic[T]):
                 self._trie.add(pattern, feed)
 
     def remove(self, feed: Listener[T], shards: Iterable[int]) -> None:
-        """Forget a feed that follows these shards."""
+        """Forget a feed that follows these shards. Idempotent."""
         with self._mutex:
+            if feed not in self._feeds:
+                return
             self._feeds.remove(feed)
             for pattern in feed.patterns:
                 self._trie.remove(pattern, feed)

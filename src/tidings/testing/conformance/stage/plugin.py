@@ -35,7 +35,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """In a worker of pytest-xdist: hand the list to the process that prints."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output[_FROM_WORKER] = list(session.config.stash[LEFT_OUT])
+        left_out = session.config.stash[LEFT_OUT]
+        output[_FROM_WORKER] = list(left_out)
 
 
 @pytest.hookimpl(optionalhook=True)
