@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
+from typing import Any
 
 import msgspec
 
@@ -69,7 +70,8 @@ def _round(
 
 
 def _receive_redis(connection: Connection, port: int) -> None:
-    subscription = rivals.redis_client(port).pubsub(ignore_subscribe_messages=True)
+    client: Any = rivals.redis_client(port)  # its `pubsub` is not typed
+    subscription = client.pubsub(ignore_subscribe_messages=True)
     subscription.subscribe(TOPIC)
     while not subscription.subscribed:
         subscription.get_message(timeout=1)

@@ -24,7 +24,7 @@ from tidings.testing.report import Report, check
 STRACE = shutil.which("strace")
 GROUP, TOPIC = "billing", "orders"
 CHANGING = "pwrite64,write,fdatasync,fsync,ftruncate,rename,unlink,openat,mkdir"
-DEATHS = 8  # per role; more would only repeat the same calls, and each costs a second
+DEATHS = 6  # per role; more would only repeat the same calls, and each costs a second
 
 if STRACE is None and "CI" not in os.environ:
     pytest.skip("strace is not installed", allow_module_level=True)

@@ -15,6 +15,13 @@ from types import TracebackType
 PATIENCE_SECONDS = 20.0
 
 
+def is_readable(fd: int, seconds: float) -> bool:
+    """Whether there is something to read, or will be within `seconds`; for descriptors of any number."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 class Child:
     """Runs a Python program; use as a context manager. `arguments` are its `sys.argv[1:]`."""
 
@@ -45,7 +52,7 @@ class Child:
         fd, deadline = self._process.stdout.fileno(), time.monotonic() + seconds
         while b"\n" not in self._said:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([fd], [], [], left)[0]:
+            if left <= 0 or not is_readable(fd, left):
                 raise AssertionError(f"the child said nothing for {seconds} s, after {self._said!r}")
             said = os.read(fd, 65536)
             if not said:

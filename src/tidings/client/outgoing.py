@@ -62,8 +62,10 @@ def check_id(message_id: object) -> None:
         raise InvalidOption("message_id", message_id, "give 1 to 128 printable characters")
 
 
-def check_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
+def check_headers(headers: Any) -> dict[str, str]:
     """Return the headers as they are stored: text, without control characters, of bounded number and size."""
+    if not isinstance(headers, Mapping):
+        raise UnencodableData("headers", f"{headers!r} is no mapping; give a dict of str to str")
     size = 0
     for name, value in headers.items():
         if not isinstance(name, str) or not isinstance(value, str) or not name:

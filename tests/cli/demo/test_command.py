@@ -14,6 +14,7 @@ from tests.conftest import WaitUntil
 from tidings import Client
 from tidings.cli.demo import command
 from tidings.cli.demo.account import Account, Note, Tally
+from tidings.cli.demo.processes import Cast
 from tidings.cli.main import main
 
 
@@ -67,7 +68,8 @@ def test_acks_that_never_came_are_noticed(monkeypatch: pytest.MonkeyPatch) -> No
     with Client("memory:") as client:
         client.create_group(command.TOPIC, command.GROUP)
         client.publish_batch(command.TOPIC, range(3))
-        assert command.wait_for_acks(client) == 3
+        with Cast() as cast:
+            assert command.wait_for_acks(client, cast, Account(3, command.READERS)) == 3
 
 
 def test_ctrl_c_leaves_nobody_behind(programs: Programs, wait_until: WaitUntil) -> None:

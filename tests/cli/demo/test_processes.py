@@ -30,7 +30,13 @@ def test_notes_are_heard_and_all_end_well(part: Part, wait_until: WaitUntil) -> 
         assert hear_one(cast, wait_until) == [("worker 1", Note(ready=True))]
         pid = cast.processes["worker 1"].pid
         with Client(part.url) as client:
+            client.publish("a", {"number": 7, "made_ns": 0})
             assert [consumer.pid for info in client.groups() for consumer in info.consumers] == [pid]
+            ((_, note),) = hear_one(cast, wait_until)
+            assert note.numbers == [7]
+            assert cast.finish() == []
+            assert client.get_consumer_lag("a", "g") == 0
+            assert client.groups()[0].consumers == ()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

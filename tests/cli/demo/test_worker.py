@@ -42,18 +42,21 @@ def test_the_publisher_numbers_its_messages(url: str, capsysbinary: pytest.Captu
 def test_a_reader_notes_and_acks(
     url: str, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parents = chain(repeat(1, 3), repeat(2))  # it dies when the second batch is done
+    part = Part("reader", "w", url, "a", 1000, "g", parent=1)
+    parents = chain(repeat(1, 3), repeat(2))  # it dies when the third batch is done
     monkeypatch.setattr(os, "getppid", lambda: next(parents))
     with Client(url) as client, Interrupts() as interrupts:
-        client.publish_batch("a", worker.bodies(range(worker.FETCH_MESSAGES + 50)))
+        client.publish_batch("a", worker.bodies(range(45, 70)))
         with client.subscribe("a", consumer_group="g", from_beginning=True, auto_ack=False) as subscription:
-            worker.read(subscription, interrupts, Part("reader", "w", url, "a", 200, "g", parent=1))
-        assert client.get_consumer_lag("a", "g") == 0
-    first, second = notes(capsysbinary.readouterr().out)
-    assert first.numbers + second.numbers == list(range(worker.FETCH_MESSAGES + 50))
-    assert (len(first.paced), len(first.flooded)) == (10, worker.FETCH_MESSAGES - 10)
-    assert min(first.paced) > 0
-    assert first.redelivered == 0
+            subscription.fetch(10, 5)[3].nack(delay_seconds=0)
+            worker.read(subscription, interrupts, part)
+        assert client.get_consumer_lag("a", "g") == 9, "what was fetched before is not its to ack"
+    told = notes(capsysbinary.readouterr().out)
+    assert sorted(chain(*(note.numbers for note in told))) == [48, *range(55, 70)]
+    assert sum(note.redelivered for note in told) == 1
+    assert (worker.paced(1000), sum(len(note.paced) for note in told)) == (50, 1)
+    assert min(chain(*(note.flooded for note in told))) > 0
+    assert all(len(note.numbers) <= worker.at_once(1000) == 10 for note in told)
 
 
 def test_a_reader_does_not_outlive_its_parent(tmp_path: Path) -> None:

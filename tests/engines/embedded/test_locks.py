@@ -130,6 +130,8 @@ def test_a_killed_holder_holds_nothing(path: str, holder: Child) -> None:
     lock = FileLock(path)
     holder.kill()
     lock.acquire(0)
+    with pytest.raises(WouldBlock):
+        FileLock(path).acquire(0)
     lock.release()
     lock.close()
 

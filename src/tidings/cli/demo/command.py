@@ -6,7 +6,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -14,7 +14,7 @@ from urllib.parse import quote
 import click
 
 from tidings import Client
-from tidings.cli.demo.account import Account, Result
+from tidings.cli.demo.account import Account, Note, Result
 from tidings.cli.demo.processes import Cast, ProcessFailed
 from tidings.cli.demo.screen import Screen, open_screen, show_result
 from tidings.cli.demo.worker import Part
@@ -88,7 +88,8 @@ def perform(url: str, messages: int, screen: Screen) -> Result:
             screen.happened(f"{len(SUBSCRIBERS)} subscribers and a group of {len(WORKERS)} workers are attached")
             cast.start(Part("publisher", "publisher", url, TOPIC, messages, None, os.getpid()))
             follow(client, cast, account, screen)
-            unacked = wait_for_acks(client)
+            unacked = wait_for_acks(client, cast, account)
+            hear(cast.finish(), account)
     except ProcessFailed as failure:
         raise click.ClickException(str(failure)) from None
     return account.result(unacked)
@@ -104,13 +105,19 @@ def wait_until_ready(cast: Cast) -> None:
         missing -= {name for name, note in cast.hear(LOOK_SECONDS) if note.ready}
 
 
+def hear(notes: Sequence[tuple[str, Note]], account: Account) -> bool:
+    """Enter notes into the account; return whether there were some."""
+    for name, note in notes:
+        account.take(name, note, time.monotonic())
+    return bool(notes)
+
+
 def follow(client: Client, cast: Cast, account: Account, screen: Screen) -> None:
     """Enter the notes until all is handled or nothing comes any more; kill the victim half way."""
     heard_at = time.monotonic()
     while not account.complete and time.monotonic() - heard_at < QUIET_SECONDS:
-        for name, note in cast.hear(LOOK_SECONDS):
+        if hear(cast.hear(LOOK_SECONDS), account):
             heard_at = time.monotonic()
-            account.take(name, note, heard_at)
         screen.update(account)
         if account.killed is None and account.tallies[GROUP].distinct >= account.messages // 2:
             kill_victim(client, cast, account, screen)
@@ -139,9 +146,10 @@ def held_by_victim(client: Client) -> int:
     return sum(consumer.held for consumer in found if consumer.consumer == VICTIM)
 
 
-def wait_for_acks(client: Client) -> int:
-    """Return how many messages the group has not acked, once that is none or has not become none in time."""
+def wait_for_acks(client: Client, cast: Cast, account: Account) -> int:
+    """Return how many messages the group has not acked, once that is none or has not become none in time. What the
+    victim had handled and not acked is handled again in this time."""
     deadline = time.monotonic() + ACK_SECONDS
     while (lag := client.get_consumer_lag(TOPIC, GROUP)) and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
+        hear(cast.hear(LOOK_SECONDS), account)
     return lag

@@ -90,7 +90,7 @@ class Process:
 
 
 class Cast:
-    """All processes. Leaving the context ends those that still run."""
+    """All processes. Leaving the context kills those that still run."""
 
     def __init__(self) -> None:
         self.processes: dict[str, Process] = {}
@@ -103,7 +103,7 @@ class Cast:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for process in self.processes.values():
-            process.send(signal.SIGTERM if error is None else signal.SIGKILL)
+            process.send(signal.SIGKILL)
         deadline = time.monotonic() + STOP_SECONDS
         for process in self.processes.values():
             process.dispose(deadline)
@@ -125,6 +125,17 @@ class Cast:
                 process.ended()
             else:
                 heard += [(process.part.name, note) for note in notes]
+        return heard
+
+    def finish(self) -> list[tuple[str, Note]]:
+        """Let all processes come to an orderly end, and return what they still say; `STOP_SECONDS` are enough."""
+        for process in self.processes.values():
+            process.expected_to_end = True
+            process.send(signal.SIGTERM)
+        heard: list[tuple[str, Note]] = []
+        deadline = time.monotonic() + STOP_SECONDS
+        while self._selector.get_map() and (left := deadline - time.monotonic()) > 0:
+            heard += self.hear(left)
         return heard
 
     def kill(self, name: str) -> None:

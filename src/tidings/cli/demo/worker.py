@@ -29,8 +29,10 @@ CALL_MESSAGES = 5000
 BATCH_MESSAGES = 500
 TEXT = "x" * 100
 
-FETCH_MESSAGES = 200
-"""Most messages a reader takes at once: what a killed worker can hold."""
+FETCH_SHARE = 100
+FETCH_MOST = 200
+"""A reader takes one message in 100 at once, at most 200: what a killed worker can hold. In a short demonstration less,
+so that it has a middle to be killed in."""
 
 LOOK_SECONDS = 0.5
 """How often a reader that waits looks whether its parent lives."""
@@ -61,7 +63,7 @@ def main(part: Part) -> None:
                 consumer_group=part.group,
                 consumer_id=part.name,
                 auto_ack=False,
-                prefetch=FETCH_MESSAGES,
+                prefetch=at_once(part.messages),
             ) as subscription:
                 tell(Note(ready=True))
                 read(subscription, interrupts, part)
@@ -70,6 +72,11 @@ def main(part: Part) -> None:
 def paced(messages: int) -> int:
     """Return how many of the messages are published one at a time."""
     return min(messages // PACED_SHARE, PACED_MOST)
+
+
+def at_once(messages: int) -> int:
+    """Return how many of the messages a reader takes at once."""
+    return max(1, min(messages // FETCH_SHARE, FETCH_MOST))
 
 
 def publish(client: Client, part: Part) -> None:
@@ -99,10 +106,10 @@ def bodies(numbers: range) -> Iterator[dict[str, Any]]:
 def read(subscription: Subscription, interrupts: Interrupts, part: Part) -> None:
     """Handle messages until told to stop, or left alone. The note goes out before the ack: a message that is acked is
     in the account, and one that is in the account twice had lost its ack with its worker."""
-    alone = paced(part.messages)
+    alone, limit = paced(part.messages), at_once(part.messages)
     while os.getppid() == part.parent:
         with interrupts.waiting():
-            messages = subscription.fetch(FETCH_MESSAGES, LOOK_SECONDS)
+            messages = subscription.fetch(limit, LOOK_SECONDS)
         if not messages:
             continue
         now = time.monotonic_ns()

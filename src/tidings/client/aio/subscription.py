@@ -106,8 +106,6 @@ class AsyncSubscription:
         A message still being worked on, under `auto_ack`, counts as done: a loop that was left normally is. Whoever
         waits in `fetch` gets `Closed`, and an iteration ends.
         """
-        if self._closed:
-            return
         self._closed = True
         self._later.stop()
         if self._ticker is not None:
@@ -116,7 +114,7 @@ class AsyncSubscription:
             self._done.extend(self._handed)
             self._handed = ()
             try:
-                await self._flush()
+                await self._flush_last()
             finally:
                 await self._feed.close()
                 self._buffer.clear()
@@ -279,6 +277,13 @@ class AsyncSubscription:
         except BaseException:
             self._done = done + self._done
             raise
+
+    async def _flush_last(self) -> None:
+        """Ack what is done when leaving; there is nothing to ack with once the feed is closed."""
+        try:
+            await self._flush()
+        except Closed:
+            self._done = []
 
     async def _flush_late(self) -> None:
         try:

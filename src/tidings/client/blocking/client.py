@@ -70,12 +70,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Stop the listeners once their handlers are done, close the subscriptions, and let go of the bus. Idempotent.
+        """Stop the listeners once their handlers are done, close the subscriptions, and let go of the bus.
+
+        Idempotent; a close that was cancelled is finished by the next one.
 
         What was fetched and not settled goes back at once. Afterwards every call raises `Closed`.
         """
-        if self._closed:
-            return
         self._closed = True
         try:
             for each in list(self._open):

@@ -107,8 +107,6 @@ class Subscription:
         A message still being worked on, under `auto_ack`, counts as done: a loop that was left normally is. Whoever
         waits in `fetch` gets `Closed`, and an iteration ends.
         """
-        if self._closed:
-            return
         self._closed = True
         self._later.stop()
         if self._ticker is not None:
@@ -117,7 +115,7 @@ class Subscription:
             self._done.extend(self._handed)
             self._handed = ()
             try:
-                self._flush()
+                self._flush_last()
             finally:
                 self._feed.close()
                 self._buffer.clear()
@@ -280,6 +278,13 @@ class Subscription:
         except BaseException:
             self._done = done + self._done
             raise
+
+    def _flush_last(self) -> None:
+        """Ack what is done when leaving; there is nothing to ack with once the feed is closed."""
+        try:
+            self._flush()
+        except Closed:
+            self._done = []
 
     def _flush_late(self) -> None:
         try:

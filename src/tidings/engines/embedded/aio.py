@@ -19,6 +19,7 @@ from tidings.engines.embedded.feeds import GroupFeed, TailFeed
 from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, WouldBlock
 from tidings.engines.embedded.waking.board import LOOK_SECONDS
 from tidings.engines.embedded.waking.hub import Hub
+from tidings.errors import Closed
 from tidings.model.message import Receipt, Record
 from tidings.model.options import Durability, Start, SubscriptionSpec, TopicOptions
 from tidings.model.url import URL
@@ -78,7 +79,10 @@ class Threads:
 
     async def run(self, call: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
         """Call in a thread. When cancelled meanwhile, the result is undone as soon as it is there."""
-        future = asyncio.get_running_loop().run_in_executor(self._pool, call)
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._pool, call)
+        except RuntimeError as error:
+            raise Closed("the client is closed") from error
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -191,10 +195,11 @@ class AsyncEmbeddedEngine:
         return await self._threads.run(lambda: self._engine.groups(topic))
 
     async def close(self) -> None:
+        if not self._engine.closed:
+            await self._threads.run(self._engine.close)
         if self._ears is not None:
             self._ears.close()
             self._ears = None
-        await self._threads.run(self._engine.close)
         self._threads.close()
 
 

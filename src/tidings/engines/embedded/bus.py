@@ -184,7 +184,7 @@ class Bus:
                 self.catalog.load()
                 shard = self.topic(shard.topic).shard_for(records[0].key)
             else:
-                self.hub.announce(shard.id, base + len(records))
+                self.hub.announce(shard.id)
                 return base, shard.log, point
         raise BusBusy(f"topic {shard.topic!r} was dropped {DROPS} times while publishing to it")
 

@@ -144,7 +144,10 @@ class Catalog:
             if self._folder is None:
                 return MemoryLog(_limits(options, MEMORY_BYTES, keep_bytes=MEMORY_BYTES), self._clock)
             folder = shard_folder(self._folder, id, shard.partition)
-            return FileLog(folder, _limits(options, self._segment_bytes), lambda: self._floor(shard.id), self._clock)
+            limits = _limits(options, self._segment_bytes)
+            return FileLog(
+                folder, limits, self._clock, lambda: self._floor(shard.id), lambda end: self._post(shard.id, end)
+            )
 
         shards = [Shard(first_shard + number, name, number, make) for number in range(options.partitions)]
         return Topic(id, name, options, shards)
@@ -152,6 +155,10 @@ class Catalog:
     def _floor(self, shard: int) -> Floor:
         given = self._control.read("SELECT max(next) FROM cursors WHERE shard = ?", (shard,))[0][0]
         return Floor(given or 0, self._board.written(shard) if self._board is not None else 0)
+
+    def _post(self, shard: int, end: int) -> None:
+        if self._board is not None:
+            self._board.post(shard, end)
 
     def _forget(self, topic: Topic) -> None:
         with self._mutex:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,12 @@ class EmbeddedEngine:
         self._key = shared if path else f"{shared} {next(_private)}"
         self._bus = buses.acquire(self._key, lambda: Bus(folder, options))
         self._feeds: list[TailFeed[Any] | GroupFeed[Any]] = []
-        self._closed = False
+        self._closing = threading.Lock()
+        self.closed = False
 
     @property
     def bus(self) -> Bus:
-        if self._closed:
+        if self.closed:
             raise Closed("the client is closed")
         return self._bus.current()
 
@@ -163,11 +165,12 @@ class EmbeddedEngine:
         return found
 
     def close(self) -> None:
-        if not self._closed:
-            for feed in self._feeds:
-                feed.close()
-            self._closed = True
-            buses.release(self._key)
+        with self._closing:
+            if not self.closed:
+                for feed in self._feeds:
+                    feed.close()
+                self.closed = True
+                buses.release(self._key)
 
 
 def _info(topic: Topic) -> TopicInfo | None:

@@ -343,6 +343,7 @@ class GroupFeed(_Feed[M]):
             if (claim.lease, offset) not in read
         ]
         self._groups.settle(self._group, ranges, self.clock.monotonic(), LOCK_WAIT_SECONDS)
+        self._next_due = 0.0
 
     def _due(self) -> float:
         return self._next_due

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from tidings.engines.embedded.control import Control
 from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS
-from tidings.errors import GroupNotFound
+from tidings.errors import Closed, GroupNotFound
 from tidings.spi import ConsumerInfo, GroupInfo
 
 MAX_CLAIMS = 256
@@ -209,6 +209,8 @@ class Groups:
         """Claim up to `limit` messages: what is due of the member's shards, then what is new on those in `spans`, each
         given with the offsets that its log holds. What retention removed before is counted as skipped."""
         with self._control.write(wait) as run:
+            if not run("SELECT 1 FROM consumers WHERE id = ?", (who.consumer,)).fetchall():
+                raise Closed("the consumer group was dropped, so this subscription to it has ended")
             claims = self._claim_due(run, who, limit, now)
             limit -= sum(map(len, claims))
             for shard, span in spans.items():

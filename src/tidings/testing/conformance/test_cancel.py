@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tidings import AsyncClient, AsyncSubscription, Closed
+from tidings import AsyncClient, AsyncSubscription, Client, Closed
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.cancelling import MOMENTS, Cancelled, at_every_await
 from tidings.testing.conformance.stage.case import case
@@ -27,24 +28,27 @@ def manual(place: Place, client: AsyncClient) -> AsyncSubscription:
 
 
 @asynccontextmanager
-async def traffic(place: Place, client: AsyncClient) -> AsyncIterator[None]:
-    """Others use the same bus meanwhile, so that calls have something to wait for."""
+async def traffic(place: Place) -> AsyncIterator[None]:
+    """A thread of the same process uses the bus without a pause, so that calls of the loop have to wait for it."""
     topic, group = place.topic("traffic"), place.group("traffic")
-    ending = asyncio.Event()
+    ending, begun = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
 
-    async def busy() -> None:
-        async with client.subscribe(topic, consumer_group=group, auto_ack=False) as subscription:
+    def busy() -> None:
+        with Client(place.url) as client, client.subscribe(topic, consumer_group=group, auto_ack=False) as reader:
+            client.publish_batch(topic, range(5))
+            loop.call_soon_threadsafe(begun.set)
             while not ending.is_set():
-                await client.publish(topic, 1)
-                await subscription.ack(await subscription.fetch(10, timeout=0))
-                await asyncio.sleep(0)
+                for message in reader.fetch(5, timeout=0.01):
+                    message.nack(delay_seconds=0)
 
-    tasks = [asyncio.ensure_future(busy()) for _ in range(2)]
+    working = asyncio.ensure_future(asyncio.to_thread(busy))
     try:
+        await begun.wait()
         yield
     finally:
         ending.set()
-        await asyncio.gather(*tasks)
+        await working
 
 
 @moments
@@ -52,7 +56,7 @@ async def traffic(place: Place, client: AsyncClient) -> AsyncIterator[None]:
 async def test_a_cancelled_publish_is_stored_once_or_not_at_all(place: Place, moment: str) -> None:
     """The client goes on; the next messages arrive in order."""
     client = place.client()
-    async with client.subscribe(place.topic()) as subscription, traffic(place, client):
+    async with client.subscribe(place.topic()) as subscription, traffic(place):
 
         async def publish(at: int) -> bool:
             call = Cancelled(client.publish(place.topic(), at), at, moment)
@@ -76,7 +80,7 @@ async def test_a_cancelled_fetch_gives_back_what_it_took(place: Place, moment: s
     client = place.client()
     async with (
         manual(place, client) as subscription,
-        traffic(place, client),
+        traffic(place),
         manual(place, client) as other,
     ):
 
@@ -122,7 +126,7 @@ async def test_a_cancelled_wait_for_messages_takes_none(place: Place, moment: st
 async def test_a_cancelled_fetch_outside_a_group_loses_nothing(place: Place, moment: str) -> None:
     """What it would have returned comes with the next fetch, in order."""
     client = place.client()
-    async with client.subscribe(place.topic(), auto_ack=False) as subscription, traffic(place, client):
+    async with client.subscribe(place.topic(), auto_ack=False) as subscription, traffic(place):
 
         async def fetch(at: int) -> bool:
             waiting = Cancelled(subscription.fetch(1, timeout=0.2), at, moment)
@@ -143,7 +147,7 @@ async def test_a_cancelled_fetch_outside_a_group_loses_nothing(place: Place, mom
 async def test_a_cancelled_ack_is_an_ack_or_none(place: Place, moment: str) -> None:
     """It can be repeated; after that the message never comes again, and the others are untouched."""
     client = place.client()
-    async with manual(place, client) as subscription, traffic(place, client):
+    async with manual(place, client) as subscription, traffic(place):
 
         async def ack(at: int) -> bool:
             await client.publish_batch(place.topic(), [[at, "acked"], [at, "kept"]])
@@ -169,7 +173,7 @@ async def test_a_cancelled_close_still_lets_go(place: Place, moment: str) -> Non
     """What the subscription held goes to the next consumer soon; what was acked does not; closing again is harmless."""
     client = place.client()
     await client.create_group(place.topic(), place.group())
-    async with traffic(place, client):
+    async with traffic(place):
 
         async def close(at: int) -> bool:
             await client.publish_batch(place.topic(), [[at, "acked"], [at, "held"]])

@@ -34,6 +34,23 @@ async def test_processes_hear_each_other(place: Place) -> None:
         assert found == [[number, 1] for number in range(50)]
 
 
+@case(Capability.PROCESSES, Capability.PATTERNS, Capability.GROUPS)
+async def test_topics_made_elsewhere_are_read_from_their_first_message(place: Place) -> None:
+    """By a subscription and a group whose pattern matches, though messages were there before they knew the topic."""
+    client = place.client()
+    pattern, names = place.topic("late/*"), [place.topic(f"late/{number}") for number in range(4)]
+    async with Worker(place.kind, place.url) as worker, client.subscribe(pattern) as temporary:
+        await client.create_group(pattern, place.group())
+        for name in names:
+            assert await worker.ask("publish", name, 0, 3) == [0, 1, 2]
+        async with client.subscribe(pattern, consumer_group=place.group()) as group:
+            for subscription in (temporary, group):
+                found = await take(subscription, 12)
+                assert sorted((message.topic, message.data) for message in found) == [
+                    (name, number) for name in names for number in range(3)
+                ]
+
+
 @case(Capability.PROCESSES)
 async def test_publishers_of_several_processes_do_not_disturb_each_other(place: Place) -> None:
     """Each offset is given once, and each publisher's messages are in its order."""

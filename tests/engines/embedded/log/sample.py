@@ -21,6 +21,10 @@ Entry = tuple[int, bytes]
 """The offset and the data of a message."""
 
 
+opened: list[FileLog] = []
+"""What is to be closed after the test."""
+
+
 def records(*data: bytes) -> list[Record]:
     return [Record(f"id-{number}", BYTES, each) for number, each in enumerate(data)]
 
@@ -55,7 +59,8 @@ def file_log(
     """Another process's view of the log in this folder, as it were: it shares nothing but the files."""
     folder.mkdir(exist_ok=True)
     found = floor or Floor()
-    return FileLog(folder, limits or LogLimits(segment_bytes=1 << 20), lambda: found, clock or Hands())
+    opened.append(FileLog(folder, limits or LogLimits(segment_bytes=1 << 20), lambda: found, clock or Hands()))
+    return opened[-1]
 
 
 def contents(log: FileLog | MemoryLog, offset: int = 0) -> list[Entry]:

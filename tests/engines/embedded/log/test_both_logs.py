@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.engines.embedded.log.sample import Entry, contents, file_log, records
+from tests.engines.embedded.log.sample import Entry, contents, file_log, opened, records
 from tests.engines.hands import Hands
 from tidings.engines.embedded.log import segment
 from tidings.engines.embedded.log.filelog import FileLog
@@ -104,12 +104,12 @@ class Both(RuleBasedStateMachine):
         assert {self.memory.end(), *(log.end() for log in self.views)} == {len(self.messages)}
 
     def teardown(self) -> None:
-        for log in self.views:
-            log.close()
+        while opened:
+            opened.pop().close()
         self.undo.close()
 
 
-Both.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+Both.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestBoth = Both.TestCase
 
 

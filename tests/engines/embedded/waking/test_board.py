@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.engines.child import is_readable
 from tidings.engines.embedded.waking.board import EVENTS, GROUPS_CHANGED, TOPICS_CHANGED, Bells, Board
 
 
@@ -88,7 +88,7 @@ def hang(folder: Path) -> Iterator[HangBell]:
 
 
 def rings(fd: int) -> bool:
-    return bool(select.select([fd], [], [], 0)[0])
+    return is_readable(fd, 0)
 
 
 def test_only_sleepers_are_rung_and_only_for_what_interests_them(hang: HangBell) -> None:

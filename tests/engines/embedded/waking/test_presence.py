@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 from pathlib import Path
 
 import pytest
 
-from tests.engines.child import Child
+from tests.engines.child import Child, is_readable
 from tidings.engines.embedded.waking import presence as module
 from tidings.engines.embedded.waking.presence import Presence, watch
 from tidings.errors import StorageUnavailable
@@ -41,9 +40,9 @@ def test_a_death_is_seen_at_once_by_all(tmp_path: Path) -> None:
         assert looking.is_alive(slot)
         child.stop()
         assert looking.is_alive(slot), "to stand still is not to be dead"
-        assert not select.select([descriptor], [], [], 0)[0]
+        assert not is_readable(descriptor, 0)
         child.kill()
-        assert select.select([descriptor], [], [], 10)[0]
+        assert is_readable(descriptor, 10)
         os.close(descriptor)
         assert not looking.is_alive(slot)
         assert watch(child.pid) is None

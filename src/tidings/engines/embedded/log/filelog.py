@@ -55,8 +55,12 @@ def storing(what: object) -> Iterator[None]:
 class FileLog:
     """One shard's log. Safe to share between threads; every process has its own object for the same folder."""
 
-    def __init__(self, folder: Path, limits: LogLimits, floor: Callable[[], Floor], clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, limits: LogLimits, clock: Clock, floor: Callable[[], Floor], post: Callable[[int], None]
+    ) -> None:
+        """`floor` tells what is known of the log from elsewhere, `post` is told its end whenever that has moved."""
         self._folder = folder
+        self._post = post
         self._limits = limits
         self._floor = floor
         self._clock = clock
@@ -89,6 +93,7 @@ class FileLog:
             self._write(segment, head + body)
             if segment.advance(Header(len(body), crc, base, count, time_ns, 0)):
                 self._write_mark(segment)
+            self._post(base + count)
             return base, (segment.base, segment.end)
 
     def sync(self, point: Point) -> None:
@@ -189,6 +194,7 @@ class FileLog:
             return self._active
         self._active = segment = Segment(self._folder, bases[-1])
         recover(segment, floor)
+        self._post(segment.next_offset)
         if self._suspect is not None:
             self._mend(segment, self._suspect)
         return segment

@@ -139,6 +139,8 @@ class Segments:
         for base in self.refresh():
             os.truncate(log_path(self._folder, base), 0)
             self._remove(base)
+        for left in self._folder.glob("*.new"):
+            left.unlink()
 
     def close(self) -> None:
         while self._old:

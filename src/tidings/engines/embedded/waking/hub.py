@@ -115,10 +115,9 @@ class Hub(Generic[T]):
 
     # -- news
 
-    def announce(self, shard: int, next_offset: int) -> None:
-        """A message was stored in this process."""
-        if self._board is not None and self._bells is not None:
-            self._board.post(shard, next_offset)
+    def announce(self, shard: int) -> None:
+        """A message was stored in this process, and its end posted on the board."""
+        if self._bells is not None:
             self._bells.ring(1 << (shard % 63))
         for feed in self._by_shard.get(shard, ()):
             feed.touch(shard)
