@@ -1,4 +1,4 @@
-"""The command `python -m bench [names...] [--quick] [--json FILE]`: runs groups, prints the tables."""
+"""The command `python -m bench [names...] [--quick] [--json FILE]`: runs groups, prints tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import importlib
 import os
 import platform
-import shutil
 import sys
 import tempfile
 import time
@@ -20,6 +19,8 @@ from bench import rivals
 from bench.measure import Row, Setting
 
 GROUPS = ("publish_serial", "batches", "latency", "fanout", "backlog", "cold_start")
+README = Path(__file__).with_name("README.md")
+RESULTS = "<!-- results -->"
 COLUMNS = ("work", "tidings", "reference", "figure", "ratio", "middle half", "goal", "")
 
 
@@ -39,24 +40,36 @@ def _cells(row: Row) -> tuple[str, ...]:
     return row.work, ours, row.reference or "-", theirs, ratio, spread, row.goal, verdict
 
 
-def _print_rows(rows: Sequence[Row]) -> None:
+def _table(rows: Sequence[Row]) -> list[str]:
     cells = [COLUMNS, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    print()
-    hows = [f"{row.work}: {row.how} (median of {row.rounds})" for row in rows if row.ours is not None]
-    notes = [f"! {row.work}, {row.reference or 'tidings'}: {row.note}" for row in rows if row.note]
-    print(*(f"  {line}" for line in dict.fromkeys(hows + notes)), "", sep="\n", flush=True)
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    hows = [f"  {row.work}: {row.how} (median of {row.rounds})" for row in rows if row.ours is not None]
+    notes = [f"  ! {row.work}, {row.reference or 'tidings'}: {row.note}" for row in rows if row.note]
+    return [*lines, "", *dict.fromkeys(hows + notes), ""]
 
 
-def _machine(folder: Path) -> str:
-    free = shutil.disk_usage(folder).free >> 30
+def _heading() -> list[str]:
+    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    return [
+        f"{system}, {os.cpu_count()} cores, load at the start {os.getloadavg()[0]:.1f}",
+        "; ".join(rivals.versions()),
+        "ratio = tidings / reference, of figures taken in turn in the same run",
+        "",
+    ]
+
+
+def _verdict(rows: Sequence[Row], seconds: float) -> str:
+    met = [row.met for row in rows]
     load = os.getloadavg()[0]
-    return (
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores, load {load:.1f}; data in {folder} ({free} GiB free)"
-    )
+    return f"{met.count(True)} goals met, {met.count(False)} not met; {seconds:.0f} s, load at the end {load:.1f}"
+
+
+def _write_readme(lines: Sequence[str]) -> None:
+    """Put the lines of this run in the place of those of the last one."""
+    before, begin, rest = README.read_text().partition(RESULTS)
+    _, end, after = rest.partition(RESULTS)
+    README.write_text(before + begin + "\n```text\n" + "\n".join(lines) + "\n```\n" + end + after)
 
 
 def _run_group(name: str, setting: Setting) -> list[Row]:
@@ -74,6 +87,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="name", help=f"default all: {', '.join(GROUPS)}")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer: a look, not a result")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
+    parser.add_argument("--readme", action="store_true", help="also put the results into bench/README.md")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(GROUPS)
     if unknown:
@@ -85,21 +99,24 @@ def main() -> int:
     arguments = _arguments()
     begin = time.monotonic()
     rows: list[Row] = []
+    said: list[str] = []
+
+    def say(lines: Sequence[str]) -> None:
+        print(*lines, sep="\n", flush=True)
+        said.extend(lines)
+
     with tempfile.TemporaryDirectory(prefix="tidings-bench-") as folder:
         setting = Setting(Path(folder), arguments.quick)
-        print(_machine(setting.folder), "; ".join(rivals.versions()), sep="\n")
-        print("ratio = tidings / reference, of figures taken in turn in the same run\n", flush=True)
+        say(_heading())
         for name in arguments.names or GROUPS:
             found = _run_group(name, setting)
-            _print_rows(found)
+            say(_table(found))
             rows += found
-    met = [row.met for row in rows]
-    print(
-        f"{met.count(True)} goals met, {met.count(False)} not met, {time.monotonic() - begin:.0f} s, "
-        f"load at the end {os.getloadavg()[0]:.1f}"
-    )
+    say([_verdict(rows, time.monotonic() - begin)])
     if arguments.json:
         arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
+    if arguments.readme:
+        _write_readme(said)
     return 1 if any(row.note.startswith("failed") for row in rows) else 0
 
 

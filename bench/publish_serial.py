@@ -100,7 +100,7 @@ def _nats(setting: Setting, sync: str, *, consumed: bool) -> Iterator[Round]:
 @contextmanager
 def _bare(setting: Setting) -> Iterator[Round]:
     line = msgspec.json.encode(sample())
-    with tempfile.TemporaryFile(dir=setting.folder, buffering=0) as file:
+    with tempfile.NamedTemporaryFile(dir=setting.folder, buffering=0) as file:
         descriptor = file.fileno()
 
         def publish() -> None:

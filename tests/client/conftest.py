@@ -21,7 +21,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 
 @pytest.fixture
 def feed(engine: FakeEngine) -> FakeFeed:
-    """What the subscriptions of the client read."""
+    """What the first subscription of the client reads."""
     return engine.feed
 
 

@@ -31,6 +31,7 @@ class FakeFeed:
         self.asked: list[tuple[int, float | None]] = []
         self.settled: list[list[tuple[str, int, float]]] = []
         self.lost: set[int] = set()
+        self.before_fetch: Callable[[], Awaitable[None]] = nothing
         self.before_settle: Callable[[], Awaitable[None]] = nothing
         self.before_renew: Callable[[], Awaitable[None]] = nothing
         self._ready: deque[AsyncDelivery] = deque()
@@ -47,6 +48,7 @@ class FakeFeed:
 
     async def fetch(self, limit: int, timeout: float | None) -> list[AsyncDelivery]:
         assert limit >= 1
+        await self.before_fetch()
         self.log.append("fetch")
         self.asked.append((limit, timeout))
         try:
@@ -86,7 +88,10 @@ class FakeFeed:
 
 
 class FakeEngine:
-    """An engine whose subscriptions share one feed. `failures` are raised by the publishes to come, None by none."""
+    """An engine of fake feeds: `feed` is what the next subscription gets, and after that what the last one got.
+
+    `failures` are raised by the publishes to come, None by none; `left_open` are the feeds that it had to close.
+    """
 
     def __init__(self) -> None:
         self.name = "fake"
@@ -94,6 +99,8 @@ class FakeEngine:
         self.default_durability = Durability.OS
         self.max_message_bytes = 100
         self.feed = FakeFeed()
+        self.feeds: list[FakeFeed] = []
+        self.left_open: list[FakeFeed] = []
         self.before_subscribe: Callable[[], Awaitable[None]] = nothing
         self.published: list[tuple[str, list[Record], Durability]] = []
         self.failures: deque[Exception | None] = deque()
@@ -123,6 +130,9 @@ class FakeEngine:
     async def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> AsyncFeed[M]:
         self.specs.append(spec)
         await self.before_subscribe()
+        if self.feed in self.feeds:
+            self.feed = FakeFeed()
+        self.feeds.append(self.feed)
         return cast(AsyncFeed[M], self.feed)
 
     async def create_group(self, spec: SubscriptionSpec) -> None:
@@ -138,7 +148,7 @@ class FakeEngine:
         return [each for each in self.known_groups if topic is None or each.topic == topic]
 
     async def close(self) -> None:
-        self.feed.log.append("engine closed")
+        self.left_open += [feed for feed in self.feeds if not feed.closed]
         self.closed += 1
 
 

@@ -7,10 +7,13 @@ from typing import Any
 
 from tidings.client.blocking.client import Client
 from tidings.errors import UsageError
-from tidings.model.options import MAX_PREFETCH
+from tidings.model.options import MAX_PREFETCH, TopicOptions
 from tidings.model.topics import Pattern, Trie
 
 Callback = Callable[[Any], object]
+
+_PASSING = TopicOptions(retention_messages=1)
+"""Messages are called out at once, so none need be kept."""
 
 
 class PubSub:
@@ -27,6 +30,7 @@ class PubSub:
         self._messages = self._client.subscribe("**", prefetch=MAX_PREFETCH)
         self._callbacks: dict[Pattern, list[Callback]] = {}
         self._trie: Trie[Pattern] = Trie()
+        self._topics: set[str] = set()
 
     def subscribe(self, topic: str, callback: Callback) -> None:
         """Call `callback(message)` for every message on the topic from now on. Raises `InvalidTopic`."""
@@ -49,6 +53,9 @@ class PubSub:
 
     def publish(self, topic: str, message: Any) -> None:
         """Publish and call the callbacks. Raises what `Client.publish` raises, and what the callbacks raised."""
+        if type(topic) is not str or topic not in self._topics:
+            self._client.create_topic(topic, _PASSING)
+            self._topics.add(topic)
         self._client.publish(topic, message)
         errors: list[Exception] = []
         for delivery in self._messages.fetch(MAX_PREFETCH, timeout=0):

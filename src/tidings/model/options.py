@@ -63,6 +63,9 @@ RETRY_BACKOFF = 2.0
 RETRY_MAX_DELAY_SECONDS = 60.0
 """Longest delay between attempts: an operator who mends a cause sees the effect within a minute."""
 
+MAX_OFFSET = 2**62
+"""Far beyond any log, and within the integers of every store."""
+
 MAX_DELAY_SECONDS = 7 * 86400.0
 """Longest `nack(delay_seconds=)`."""
 
@@ -140,8 +143,28 @@ def resolve_start(
     if (from_beginning is True) + (since is not None) + (from_offset is not None) > 1:
         raise InvalidOption("from_offset", from_offset, "give only one of from_beginning, since and from_offset")
     if since is not None:
-        return now - since.total_seconds() if isinstance(since, timedelta) else since.timestamp()
+        return _time("since", since, now)
     if from_offset is not None:
-        check_range("from_offset", from_offset, 0, 2**62)
-        return from_offset
+        check_range("from_offset", from_offset, 0, MAX_OFFSET)
+        return int(from_offset)
     return "beginning" if from_beginning else "end"
+
+
+def resolve_place(to: Any, now: float) -> Start:
+    """Return the start position that `seek_group` asks for."""
+    if to in ("beginning", "end"):
+        return str(to)
+    if isinstance(to, int):
+        check_range("to", to, 0, MAX_OFFSET)
+        return to
+    return _time("to", to, now)
+
+
+def _time(argument: str, moment: Any, now: float) -> float:
+    """Return a datetime, or a timedelta back from now, as seconds since the epoch."""
+    if isinstance(moment, timedelta):
+        return now - moment.total_seconds()
+    if isinstance(moment, datetime):
+        return moment.timestamp()
+    ways = "" if argument == "since" else ' "beginning", "end", an offset,'
+    raise InvalidOption(argument, moment, f"give{ways} a datetime, or a timedelta back from now")

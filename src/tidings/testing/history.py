@@ -372,6 +372,15 @@ class History:
             _note(reader, event)
         return found
 
+    def stays(self, message_id: str) -> bool:
+        """Whether a message that somebody was given must be there for good.
+
+        A power cut may take back what was read before it was durable, as long as nobody had a receipt for it.
+        """
+        publish = self.publishes.get(message_id)
+        acknowledged = publish is not None and publish.receipt is not None
+        return acknowledged or self.surviving >= EVERY_LEVEL
+
     @cached_property
     def healed(self) -> Healed | None:
         """The last announcement that no more faults come."""

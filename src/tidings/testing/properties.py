@@ -202,7 +202,8 @@ def no_skip(history: History) -> list[Violation]:
     delivery.
 
     Acknowledged messages that never came are counted by P1; here are those that only another reader shows to
-    be stored, and those that came, were not settled by anybody and never came again.
+    be stored, and those that came, were not settled by anybody and never came again (nor were taken back by a
+    power cut, see `History.stays`).
     """
     found: list[Violation] = []
     stored = {delivered.id: delivered for delivered in reversed(_deliveries(history))}
@@ -211,7 +212,8 @@ def no_skip(history: History) -> list[Violation]:
             continue
         unsettled = [(given[-1], "was given") for key, given in reader.by_id.items() if not reader.settled(key)]
         skipped = [(delivered, "skipped") for delivered in stored.values() if _passed_over(history, reader, delivered)]
-        for delivered, how in [*unsettled, *skipped][reader.drained.pending + reader.skipped :]:
+        owed = [each for each in (*unsettled, *skipped) if history.stays(each[0].id)]
+        for delivered, how in owed[reader.drained.pending + reader.skipped :]:
             text = f"{delivered.id}: group {name} {how} it, it was never settled and never came again"
             found.append(Violation(property="P6", text=text, evidence=(delivered,)))
     return found

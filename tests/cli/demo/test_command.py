@@ -56,7 +56,7 @@ def test_a_message_that_nobody_handled_is_noticed(monkeypatch: pytest.MonkeyPatc
             groups.append(self.tallies[command.GROUP])
 
     monkeypatch.setattr(command, "Account", Watched)
-    monkeypatch.setattr(command, "QUIET_SECONDS", 1.0)
+    monkeypatch.setattr(command, "QUIET_SECONDS", 3.0)
     monkeypatch.setattr(Tally, "take", forgetful)
     done = CliRunner().invoke(main, ["demo", "--messages", "100"])
     assert done.exit_code == 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.client.fakes import FakeEngine, FakeFeed
+from tests.client.fakes import FakeEngine, FakeFeed, nothing
 from tests.engines.hands import Hands
 from tidings import AsyncClient, AsyncSubscription, Closed, InvalidOption
 from tidings.client.aio import subscription as module
@@ -139,12 +139,8 @@ async def test_closing_ends_the_wait_for_room(client: AsyncClient, feed: FakeFee
     feed.put(0, 1)
     subscription = consumer(client, prefetch=1, auto_ack=False)
     await anext(subscription)
-    waits: dict[str, Awaitable[Any]] = {
-        "fetch": subscription.fetch(),
-        "iterate": anext(subscription),
-        "batches": anext(subscription.batches()),
-    }
-    waiting = asyncio.ensure_future(waits.pop(how))
+    reader = {"iterate": subscription, "batches": subscription.batches()}
+    waiting = asyncio.ensure_future(anext(reader[how]) if how in reader else subscription.fetch())
     await asyncio.wait([waiting], timeout=0.02)
     await subscription.close()
     with pytest.raises(Closed if how == "fetch" else StopAsyncIteration):
@@ -368,6 +364,7 @@ async def test_it_leaves_also_when_settling_fails(client: AsyncClient, feed: Fak
     with pytest.raises((EngineError, ValueError)) as told:
         async with subscription:
             raise ValueError("of the loop")
+    feed.before_settle = nothing
     assert feed.closed
     reasons: list[BaseException | None] = [told.value]
     while reasons[-1] is not None:
@@ -385,11 +382,12 @@ async def test_closing_waits_for_the_acks_that_are_on_their_way(
     await read(subscription, 2)
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def take_long() -> None:
-        begun.set()
-        await go_on.wait()
+    async def take_long_once() -> None:
+        if not begun.is_set():
+            begun.set()
+            await go_on.wait()
 
-    feed.before_settle = take_long
+    feed.before_settle = take_long_once
     await read(subscription, 1)
     await asyncio.wait_for(begun.wait(), 5)
     closing = asyncio.ensure_future(subscription.close())
@@ -466,5 +464,5 @@ async def test_leases_are_renewed_while_something_is_held(
         feed.put(1)
         await subscription.fetch(1)
     count = len(asked)
-    await asyncio.wait([asyncio.ensure_future(feed._news.wait())], timeout=0.02)
+    await asyncio.wait([asyncio.ensure_future(asyncio.Event().wait())], timeout=0.02)
     assert len(asked) == count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,24 @@ def test_publishing_moves_the_board_so_that_others_see_it(on_disk: OpenBus) -> N
     shard = other.topic("orders").shards[0].id
     assert one.topic("orders").shards[0].id == shard
     assert other.hub.written(shard) == 2
+
+
+def test_the_board_never_goes_back(on_disk: OpenBus) -> None:
+    """Whoever stores later says so later: the end that the board tells is the end of the log."""
+    buses = [on_disk(), on_disk()]
+    shard = buses[0].topic("orders").shards[0]
+    buses[1].catalog.load()
+    with ThreadPoolExecutor(4) as pool:
+        runs = [pool.submit(publish_many, buses[number % 2]) for number in range(4)]
+        for run in runs:
+            run.result(30)
+    assert shard.log.end() == 400
+    assert buses[0].hub.written(shard.id) == 400
+
+
+def publish_many(bus: Bus) -> None:
+    for _ in range(100):
+        bus.append("orders", records(b"x"), Durability.OS)
 
 
 def test_a_process_has_one_slot_and_a_dead_one_s_consumers_are_buried(on_disk: OpenBus) -> None:

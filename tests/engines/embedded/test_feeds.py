@@ -260,11 +260,18 @@ class TestGroup:
     def test_a_lock_that_is_held_costs_nothing_but_another_try(self, on_disk: OpenBus) -> None:
         here, there = on_disk(), on_disk()
         feed = consumer(here, "orders")
-        publish(here, "orders", b"a")
-        with there.control.write(), pytest.raises(WouldBlock):
-            feed.poll(1, 0.0)
-        assert feed.is_ready()
-        assert data(feed.poll(1, 0.0)) == [b"a"]
+        for act in (
+            lambda: publish(here, "orders", b"a"),
+            lambda: here.groups.seek("billing", {here.topic("orders").shards[0].id: 0}),
+        ):
+            settle(feed, feed.poll(1), "ack")
+            assert not feed.poll(1)
+            act()
+            here.announce_groups()
+            with there.control.write(), pytest.raises(WouldBlock):
+                feed.poll(1, 0.0)
+            assert feed.is_ready()
+            assert data(feed.poll(1, 0.0)) == [b"a"]
 
     def test_a_group_that_is_behind_skips_what_retention_removed(self, bus: Bus) -> None:
         bus.create_topic("orders", TopicOptions(retention_messages=10))

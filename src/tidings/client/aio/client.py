@@ -14,7 +14,7 @@ from tidings.client.aio import runtime
 from tidings.client.aio.delivery import AsyncDelivery
 from tidings.client.aio.listener import AsyncListener, takes_topic_and_data
 from tidings.client.aio.subscription import AsyncSubscription
-from tidings.errors import Closed, GroupNotFound, InvalidOption, TopicNotFound
+from tidings.errors import Closed, GroupNotFound, TopicNotFound
 from tidings.model.message import Receipt
 from tidings.model.options import (
     DEFAULT_PREFETCH,
@@ -25,6 +25,7 @@ from tidings.model.options import (
     TopicOptions,
     check_name,
     check_range,
+    resolve_place,
     resolve_start,
 )
 from tidings.model.topics import Topics, parse_topics, validate_topic
@@ -71,16 +72,23 @@ class AsyncClient:
     async def close(self) -> None:
         """Stop the listeners once their handlers are done, close the subscriptions, and let go of the bus.
 
-        Idempotent; a close that was cancelled is finished by the next one.
+        Idempotent; a close that was cancelled is finished by the next one. When one of them cannot be
+        closed the others are all the same, and then its error is raised.
 
         What was fetched and not settled goes back at once. Afterwards every call raises `Closed`.
         """
         self._closed = True
+        failures: list[Exception] = []
         try:
             for each in list(self._open):
-                await (each.stop() if isinstance(each, AsyncListener) else each.close())
+                try:
+                    await (each.stop() if isinstance(each, AsyncListener) else each.close())
+                except Exception as error:
+                    failures.append(error)
         finally:
             await self._engine.close()
+        if failures:
+            raise failures[0]
 
     # -- publishing
 
@@ -245,11 +253,7 @@ class AsyncClient:
         """Move a group's place on a topic: "beginning", "end", an offset (of each partition), a time, or a timedelta
         back from now. What its consumers hold of the topic is no longer theirs (`LeaseLost`). Raises `GroupNotFound`,
         `TopicNotFound`."""
-        if isinstance(to, str) and to not in ("beginning", "end"):
-            raise InvalidOption("to", to, 'give "beginning", "end", an offset, a datetime or a timedelta')
-        since = to if isinstance(to, (datetime, timedelta)) else None
-        offset = to if isinstance(to, int) else None
-        start = resolve_start(to == "beginning", since, offset, time.time())
+        start = resolve_place(to, time.time())
         await self._engine.seek_group(validate_topic(topic), check_name("group", group), start)
 
     async def groups(self, topic: str | None = None) -> list[GroupInfo]:

@@ -53,6 +53,7 @@ class AsyncSubscription:
         self._feed: AsyncFeed[AsyncDelivery] | None = None
         self._ticker: runtime.Ticker | None = None
         self._opening = runtime.Mutex()
+        self._flushing = runtime.Mutex()
         self._room = runtime.Signal()
         self._buffer: deque[AsyncDelivery] = deque()
         self._handed: Sequence[AsyncDelivery] = ()
@@ -72,10 +73,13 @@ class AsyncSubscription:
         await self._opening.acquire()
         try:
             if self._feed is None:
-                self._feed = await self._open_feed()
-                every = self._feed.renew_every
-                if every is not None:
-                    self._ticker = runtime.Ticker(every, self._renew)
+                feed = await self._open_feed()
+                if self.is_closed():
+                    await feed.close()
+                    raise Closed("the subscription is closed")
+                self._feed = feed
+                if feed.renew_every is not None:
+                    self._ticker = runtime.Ticker(feed.renew_every, self._renew)
             return self._feed
         finally:
             self._opening.release()
@@ -87,11 +91,13 @@ class AsyncSubscription:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, runtime.CANCELLED):
-            self._handed = ()
-        elif error is not None and self._handed and self._feed is not None and not self._closed:
-            await self._nack_handed()
-        await self.close()
+        try:
+            if isinstance(error, runtime.CANCELLED):
+                self._handed = ()
+            elif error is not None and self._handed and not self._closed:
+                await self._nack_handed()
+        finally:
+            await self.close()
 
     async def _nack_handed(self) -> None:
         failed, self._handed = [message for message in self._handed if not message.settled], ()
@@ -117,7 +123,6 @@ class AsyncSubscription:
                 await self._flush_last()
             finally:
                 await self._feed.close()
-                self._buffer.clear()
                 self._room.set()
 
     # -- reading
@@ -127,13 +132,14 @@ class AsyncSubscription:
 
     async def __anext__(self) -> AsyncDelivery:
         self._finish_handed()
-        if not self._buffer:
+        if not self._buffer and not self._closed:
             try:
                 await self._fill()
             except Closed:
-                if self._closed:
-                    raise StopAsyncIteration from None
-                raise
+                if not self.is_closed():
+                    raise
+        if self.is_closed():
+            raise StopAsyncIteration
         message = self._buffer.popleft()
         if self._auto_ack:
             self._handed = (message,)
@@ -156,7 +162,7 @@ class AsyncSubscription:
         list on timeout. With `auto_ack` what the call before returned is acked now. Raises `Closed`."""
         check_range("max_messages", max_messages, 1, MAX_PREFETCH)
         self._finish_handed()
-        if self._buffer:
+        if self._buffer and not self._closed:
             found = [self._buffer.popleft() for _ in range(min(max_messages, len(self._buffer)))]
         else:
             found = await self._fetch(max_messages, timeout)
@@ -171,16 +177,24 @@ class AsyncSubscription:
         while True:
             try:
                 batch = await self.fetch(max_messages)
-                deadline = time.monotonic() + max_wait
-                while len(batch) < max_messages and (left := deadline - time.monotonic()) > 0:
-                    self._handed = ()
-                    batch += await self._fetch(max_messages - len(batch), left)
-                    self._handed = batch if self._auto_ack else ()
+                if max_wait > 0:
+                    await self._gather(batch, max_messages, time.monotonic() + max_wait)
             except Closed:
                 if self._closed:
                     return
                 raise
             yield batch
+
+    async def _gather(self, batch: list[AsyncDelivery], size: int, deadline: float) -> None:
+        """Fill the batch until the deadline; what it has is kept for the next one if that is cancelled or fails."""
+        self._handed = ()
+        try:
+            while len(batch) < size and (left := deadline - time.monotonic()) > 0:
+                batch += await self._fetch(size - len(batch), left)
+        except BaseException:
+            self._buffer.extendleft(reversed(batch))
+            raise
+        self._handed = batch if self._auto_ack else ()
 
     async def _fetch(self, limit: int, timeout: float | None) -> list[AsyncDelivery]:
         """Fetch from the feed, keeping what is held within the prefetch."""
@@ -188,7 +202,9 @@ class AsyncSubscription:
         if self._done:
             await self._flush()
         if self.in_group:
-            limit = min(limit, await self._wait_for_room(timeout))
+            if self._unsettled >= self._spec.prefetch:
+                timeout = await self._wait_for_room(timeout)
+            limit = min(limit, self._spec.prefetch - self._unsettled)
             if limit <= 0:
                 return []
         found = await feed.fetch(limit, timeout)
@@ -199,13 +215,22 @@ class AsyncSubscription:
             self._unsettled += len(found)
         return found
 
-    async def _wait_for_room(self, timeout: float | None) -> int:
-        while self._unsettled >= self._spec.prefetch and not self._closed:
+    async def _wait_for_room(self, timeout: float | None) -> float | None:
+        """Wait until something held is settled; return what is left of the time."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        left = timeout
+        while self._unsettled >= self._spec.prefetch and (left is None or left > 0):
             self._room.clear()
-            await self._room.wait(timeout)
-            if timeout is not None:
-                break
-        return self._spec.prefetch - self._unsettled
+            if self.is_closed():
+                raise Closed("the subscription is closed")
+            if self._unsettled >= self._spec.prefetch:
+                await self._room.wait(left)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        return left
+
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     # -- settling
 
@@ -220,7 +245,7 @@ class AsyncSubscription:
         feed = self._feed
         if feed is None:
             raise Closed("the subscription was never opened")
-        unsettled = [message for message in messages if not message.settled]
+        unsettled = [message for message in dict.fromkeys(messages) if not message.settled]
         settlements = [Settlement(m, action, self._delay(m, action, delay)) for m in unsettled]
         try:
             await feed.settle(settlements)
@@ -266,17 +291,23 @@ class AsyncSubscription:
             self._later.arm()
 
     async def _flush(self) -> None:
-        """Ack what is done. A lease lost meanwhile is counted: the message goes to somebody else, as it must."""
-        done, self._done = self._done, []
-        if not done:
-            return
+        """Ack what is done; when this returns also what another flush had begun on.
+
+        A lease lost meanwhile is counted: the message goes to somebody else, as it must.
+        """
+        await self._flushing.acquire()
         try:
-            await self.settle(done, "ack")
-        except LeaseLost as lost:
-            runtime.log().warning("%s", lost)
-        except BaseException:
-            self._done = done + self._done
-            raise
+            done, self._done = self._done, []
+            try:
+                if done:
+                    await self.settle(done, "ack")
+            except LeaseLost as lost:
+                runtime.log().warning("%s", lost)
+            except BaseException:
+                self._done = done + self._done
+                raise
+        finally:
+            self._flushing.release()
 
     async def _flush_last(self) -> None:
         """Ack what is done when leaving; there is nothing to ack with once the feed is closed."""

@@ -54,6 +54,7 @@ class Subscription:
         self._feed: Feed[Delivery] | None = None
         self._ticker: runtime.Ticker | None = None
         self._opening = runtime.Mutex()
+        self._flushing = runtime.Mutex()
         self._room = runtime.Signal()
         self._buffer: deque[Delivery] = deque()
         self._handed: Sequence[Delivery] = ()
@@ -73,10 +74,13 @@ class Subscription:
         self._opening.acquire()
         try:
             if self._feed is None:
-                self._feed = self._open_feed()
-                every = self._feed.renew_every
-                if every is not None:
-                    self._ticker = runtime.Ticker(every, self._renew)
+                feed = self._open_feed()
+                if self.is_closed():
+                    feed.close()
+                    raise Closed("the subscription is closed")
+                self._feed = feed
+                if feed.renew_every is not None:
+                    self._ticker = runtime.Ticker(feed.renew_every, self._renew)
             return self._feed
         finally:
             self._opening.release()
@@ -88,11 +92,13 @@ class Subscription:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, runtime.CANCELLED):
-            self._handed = ()
-        elif error is not None and self._handed and self._feed is not None and not self._closed:
-            self._nack_handed()
-        self.close()
+        try:
+            if isinstance(error, runtime.CANCELLED):
+                self._handed = ()
+            elif error is not None and self._handed and not self._closed:
+                self._nack_handed()
+        finally:
+            self.close()
 
     def _nack_handed(self) -> None:
         failed, self._handed = [message for message in self._handed if not message.settled], ()
@@ -118,7 +124,6 @@ class Subscription:
                 self._flush_last()
             finally:
                 self._feed.close()
-                self._buffer.clear()
                 self._room.set()
 
     # -- reading
@@ -128,13 +133,14 @@ class Subscription:
 
     def __next__(self) -> Delivery:
         self._finish_handed()
-        if not self._buffer:
+        if not self._buffer and not self._closed:
             try:
                 self._fill()
             except Closed:
-                if self._closed:
-                    raise StopIteration from None
-                raise
+                if not self.is_closed():
+                    raise
+        if self.is_closed():
+            raise StopIteration
         message = self._buffer.popleft()
         if self._auto_ack:
             self._handed = (message,)
@@ -157,7 +163,7 @@ class Subscription:
         list on timeout. With `auto_ack` what the call before returned is acked now. Raises `Closed`."""
         check_range("max_messages", max_messages, 1, MAX_PREFETCH)
         self._finish_handed()
-        if self._buffer:
+        if self._buffer and not self._closed:
             found = [self._buffer.popleft() for _ in range(min(max_messages, len(self._buffer)))]
         else:
             found = self._fetch(max_messages, timeout)
@@ -172,16 +178,24 @@ class Subscription:
         while True:
             try:
                 batch = self.fetch(max_messages)
-                deadline = time.monotonic() + max_wait
-                while len(batch) < max_messages and (left := deadline - time.monotonic()) > 0:
-                    self._handed = ()
-                    batch += self._fetch(max_messages - len(batch), left)
-                    self._handed = batch if self._auto_ack else ()
+                if max_wait > 0:
+                    self._gather(batch, max_messages, time.monotonic() + max_wait)
             except Closed:
                 if self._closed:
                     return
                 raise
             yield batch
+
+    def _gather(self, batch: list[Delivery], size: int, deadline: float) -> None:
+        """Fill the batch until the deadline; what it has is kept for the next one if that is cancelled or fails."""
+        self._handed = ()
+        try:
+            while len(batch) < size and (left := deadline - time.monotonic()) > 0:
+                batch += self._fetch(size - len(batch), left)
+        except BaseException:
+            self._buffer.extendleft(reversed(batch))
+            raise
+        self._handed = batch if self._auto_ack else ()
 
     def _fetch(self, limit: int, timeout: float | None) -> list[Delivery]:
         """Fetch from the feed, keeping what is held within the prefetch."""
@@ -189,7 +203,9 @@ class Subscription:
         if self._done:
             self._flush()
         if self.in_group:
-            limit = min(limit, self._wait_for_room(timeout))
+            if self._unsettled >= self._spec.prefetch:
+                timeout = self._wait_for_room(timeout)
+            limit = min(limit, self._spec.prefetch - self._unsettled)
             if limit <= 0:
                 return []
         found = feed.fetch(limit, timeout)
@@ -200,13 +216,22 @@ class Subscription:
             self._unsettled += len(found)
         return found
 
-    def _wait_for_room(self, timeout: float | None) -> int:
-        while self._unsettled >= self._spec.prefetch and not self._closed:
+    def _wait_for_room(self, timeout: float | None) -> float | None:
+        """Wait until something held is settled; return what is left of the time."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        left = timeout
+        while self._unsettled >= self._spec.prefetch and (left is None or left > 0):
             self._room.clear()
-            self._room.wait(timeout)
-            if timeout is not None:
-                break
-        return self._spec.prefetch - self._unsettled
+            if self.is_closed():
+                raise Closed("the subscription is closed")
+            if self._unsettled >= self._spec.prefetch:
+                self._room.wait(left)
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        return left
+
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     # -- settling
 
@@ -221,7 +246,7 @@ class Subscription:
         feed = self._feed
         if feed is None:
             raise Closed("the subscription was never opened")
-        unsettled = [message for message in messages if not message.settled]
+        unsettled = [message for message in dict.fromkeys(messages) if not message.settled]
         settlements = [Settlement(m, action, self._delay(m, action, delay)) for m in unsettled]
         try:
             feed.settle(settlements)
@@ -267,17 +292,23 @@ class Subscription:
             self._later.arm()
 
     def _flush(self) -> None:
-        """Ack what is done. A lease lost meanwhile is counted: the message goes to somebody else, as it must."""
-        done, self._done = self._done, []
-        if not done:
-            return
+        """Ack what is done; when this returns also what another flush had begun on.
+
+        A lease lost meanwhile is counted: the message goes to somebody else, as it must.
+        """
+        self._flushing.acquire()
         try:
-            self.settle(done, "ack")
-        except LeaseLost as lost:
-            runtime.log().warning("%s", lost)
-        except BaseException:
-            self._done = done + self._done
-            raise
+            done, self._done = self._done, []
+            try:
+                if done:
+                    self.settle(done, "ack")
+            except LeaseLost as lost:
+                runtime.log().warning("%s", lost)
+            except BaseException:
+                self._done = done + self._done
+                raise
+        finally:
+            self._flushing.release()
 
     def _flush_last(self) -> None:
         """Ack what is done when leaving; there is nothing to ack with once the feed is closed."""

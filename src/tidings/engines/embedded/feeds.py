@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic
 
@@ -27,6 +28,9 @@ from tidings.errors import Closed, DamagedData, LeaseLost
 from tidings.model.options import MAX_PREFETCH, Start, SubscriptionSpec
 from tidings.model.topics import Pattern
 from tidings.spi import M, Settlement
+
+REMEMBERED_ACKS = 1000
+"""Ranges acked lately: an ack may be repeated as long as its first time is among them. As many as a prefetch holds."""
 
 
 class _Feed(ABC, Generic[M]):
@@ -225,6 +229,7 @@ class GroupFeed(_Feed[M]):
         assert spec.group is not None
         self._groups = self.bus.groups
         self.renew_every: float | None = bus.options.lease_seconds / 3
+        self._acked: deque[Range] = deque(maxlen=REMEMBERED_ACKS)
         self._next_due = 0.0
         self._member: Member | None = None
         self._group = bind(self.bus, spec)
@@ -354,12 +359,19 @@ class GroupFeed(_Feed[M]):
     def settle(self, settlements: Sequence[Settlement], wait: float = LOCK_WAIT_SECONDS) -> None:
         """Record what became of deliveries. Raises `LeaseLost` for those that are no longer this consumer's."""
         self._check()
-        lost = self._groups.settle(self._group, list(self._ranges(settlements)), self.clock.monotonic(), wait)
+        ranges = list(self._ranges(settlements))
+        lost = self._groups.settle(self._group, ranges, self.clock.monotonic(), wait)
+        lost = [gone for gone in lost if not self._was_acked(*gone)]
+        self._acked.extend(part for part in ranges if part.action == "ack")
         if any(settlement.action in ("nack", "release") for settlement in settlements):
             self.bus.announce_groups()
         if lost:
-            shard = self._shards.get(lost[0][0])
-            raise LeaseLost(shard.topic if shard else "a dropped topic", tuple(offset for _, offset in lost))
+            topics = {settlement.message.lease: settlement.message.topic for settlement in settlements}
+            raise LeaseLost(topics[lost[0][0]], tuple(offset for _, offset in lost))
+
+    def _was_acked(self, lease: int, offset: int) -> bool:
+        """Whether this is only the repetition of an ack, such as after one that was cancelled half-way."""
+        return any(part.lease == lease and part.first <= offset <= part.last for part in self._acked)
 
     def _ranges(self, settlements: Sequence[Settlement]) -> Iterator[Range]:
         """Join settlements of neighbours that are alike: a lease belongs to one shard."""

@@ -277,7 +277,7 @@ class Groups:
             run("UPDATE pending SET first = ?, last = ? WHERE id = ?", (first, last, id))
 
     def settle(self, group: int, ranges: Sequence[Range], now: float, wait: float) -> list[tuple[int, int]]:
-        """Settle ranges; return the (shard, offset) of messages that are no longer under their lease."""
+        """Settle ranges; return the (lease, offset) of messages that are no longer under their lease."""
         lost: list[tuple[int, int]] = []
         with self._control.write(wait) as run:
             for part in ranges:
@@ -292,7 +292,7 @@ class Groups:
         while at <= part.last:
             rows = run(query, (group, part.shard, at)).fetchall()
             if not rows or rows[0][3] < at or rows[0][7] != part.lease:
-                lost.append((part.shard, at))
+                lost.append((part.lease, at))
                 at += 1
                 continue
             row = rows[0]

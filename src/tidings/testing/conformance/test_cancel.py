@@ -20,6 +20,9 @@ from tidings.testing.conformance.stage.place import Place, data, expect_nothing,
 QUICK_SECONDS = 5.0
 """What a cancelled call let go of is there again within this time: far below a lease."""
 
+ROUNDS = 30
+"""How often a call is tried that waits only when it meets others, so that it does meet them."""
+
 moments = pytest.mark.parametrize("moment", MOMENTS)
 
 
@@ -69,7 +72,7 @@ async def test_a_cancelled_publish_is_stored_once_or_not_at_all(place: Place, mo
             assert call.happened or len(found) == 2
             return call.reached
 
-        await at_every_await(publish)
+        await at_every_await(publish, ROUNDS)
         await expect_nothing(subscription)
 
 
@@ -93,7 +96,7 @@ async def test_a_cancelled_fetch_gives_back_what_it_took(place: Place, moment: s
             await found[0].ack()
             return call.reached
 
-        await at_every_await(fetch)
+        await at_every_await(fetch, ROUNDS)
         await expect_nothing(subscription)
         await expect_nothing(other)
 
@@ -117,7 +120,7 @@ async def test_a_cancelled_wait_for_messages_takes_none(place: Place, moment: st
             await found[0].ack()
             return call.reached
 
-        await at_every_await(fetch)
+        await at_every_await(fetch, ROUNDS)
         await expect_nothing(subscription)
 
 
@@ -138,7 +141,7 @@ async def test_a_cancelled_fetch_outside_a_group_loses_nothing(place: Place, mom
             assert found == [[at, 0], [at, 1]]
             return waiting.reached
 
-        await at_every_await(fetch)
+        await at_every_await(fetch, ROUNDS)
         await expect_nothing(subscription)
 
 
@@ -162,7 +165,7 @@ async def test_a_cancelled_ack_is_an_ack_or_none(place: Place, moment: str) -> N
             await again.ack()
             return call.reached
 
-        await at_every_await(ack)
+        await at_every_await(ack, ROUNDS)
         await expect_nothing(subscription)
     assert await client.get_consumer_lag(place.topic(), place.group()) == 0
 
@@ -189,7 +192,7 @@ async def test_a_cancelled_close_still_lets_go(place: Place, moment: str) -> Non
                 await held.ack()
             return call.reached
 
-        await at_every_await(close)
+        await at_every_await(close, ROUNDS)
     (info,) = await client.groups(place.topic())
     assert (info.lag, info.consumers) == (0, ())
 

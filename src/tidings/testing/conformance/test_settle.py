@@ -121,6 +121,23 @@ async def test_a_nack_without_a_delay_backs_off(place: Place) -> None:
 
 
 @case(Capability.GROUPS)
+async def test_a_rejected_message_is_given_up_and_counted(place: Place) -> None:
+    """It never comes again, is lag no more, and the listing says how many there were."""
+    client = place.client()
+    await fill(place, client, ["bad", "good"])
+    async with manual(place, client) as subscription:
+        bad, good = await take(subscription, 2)
+        await bad.nack(requeue=False)
+        await bad.nack(requeue=False)
+        await good.ack()
+        await expect_nothing(subscription)
+    async with manual(place, client) as subscription:
+        await expect_nothing(subscription)
+    (info,) = await client.groups(place.topic())
+    assert (info.lag, info.rejected, info.skipped) == (0, 1, 0)
+
+
+@case(Capability.GROUPS)
 async def test_failures_hold_nobody_up(place: Place) -> None:
     """The first two deliveries fail and wait: all others arrive meanwhile, and these two afterwards."""
     client = place.client()
@@ -262,6 +279,19 @@ async def test_asking_for_the_next_acks_the_one_before(place: Place) -> None:
             if batch[-1].data == 8:
                 break
     assert await client.get_consumer_lag(place.topic(), place.group()) == 0
+
+
+@case(Capability.GROUPS)
+async def test_a_long_handler_does_not_hold_back_earlier_acks(place: Place) -> None:
+    """What the loop was through with is acked soon, also while it works on the next message for a long time."""
+    client = place.client()
+    await fill(place, client, range(50))
+    async with client.subscribe(place.topic(), consumer_group=place.group()) as subscription:
+        async for message in subscription:
+            if message.data == 30:
+                await until(lambda: lag_is(place, client, 20), within=5)
+                break
+    assert await client.get_consumer_lag(place.topic(), place.group()) == 19
 
 
 async def lag_is(place: Place, client: AsyncClient, wanted: int) -> bool:

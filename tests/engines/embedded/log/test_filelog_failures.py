@@ -213,9 +213,11 @@ def test_a_living_writer_cuts_off_what_a_dead_one_left(folder: Path) -> None:
     log = file_log(folder)
     fill(log, 3)
     with log_path(folder, 0).open("ab") as torn:
-        torn.write(b"\xf1TDB half a batch")
+        torn.write(b"\xf1TDB half a batch" * 50)
     assert contents(log) == numbered(0, 3)
-    fill(log, 2)
+    _, (_, end) = log.append(records(b"3"))
+    assert log_path(folder, 0).stat().st_size == end, "what was torn stands behind what is sound"
+    fill(log, 1)
     assert contents(log) == contents(file_log(folder)) == numbered(0, 5)
 
 

@@ -64,7 +64,18 @@ async def test_errors_are_raised_and_no_end_is_an_error() -> None:
         await Cancelled(fail(), 9, "at once").wait()
 
     async def endless(at: int) -> bool:
-        return at < MAX_AWAITS
+        return at <= MAX_AWAITS
 
     with pytest.raises(AssertionError, match="still not at the end"):
         await at_every_await(endless)
+
+
+async def test_rounds_begin_again() -> None:
+    tried: list[int] = []
+
+    async def try_one(at: int) -> bool:
+        tried.append(at)
+        return at < 2
+
+    assert await at_every_await(try_one, rounds=3) == 2
+    assert tried == [1, 2] * 3

@@ -16,12 +16,18 @@ MAX_AWAITS = 200
 """A call with more awaits than this would make a case too long; none comes near it."""
 
 
-async def at_every_await(try_one: Callable[[int], Coroutine[Any, Any, bool]]) -> int:
-    """Call `try_one(at)` with 1, 2, 3, ... until it returns False: the call was over before that await. Return at."""
-    for at in range(1, MAX_AWAITS):
-        if not await try_one(at):
-            return at
-    raise AssertionError(f"still not at the end after {MAX_AWAITS} awaits")
+async def at_every_await(try_one: Callable[[int], Coroutine[Any, Any, bool]], rounds: int = 1) -> int:
+    """Call `try_one(at)` with 1, 2, 3, ... until it returns False: the call was over before that await. Return at.
+
+    `rounds`: how often to do so, where a call has not the same awaits each time.
+    """
+    at = 0
+    for _ in range(rounds):
+        at = 1
+        while await try_one(at):
+            at += 1
+            assert at < MAX_AWAITS, f"still not at the end after {MAX_AWAITS} awaits"
+    return at
 
 
 class Cancelled:

@@ -1,0 +1,237 @@
+"""What the client makes of its arguments, and how it lets go: against an engine that tells what it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import weakref
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.client.fakes import FakeEngine, nothing
+from tidings import AsyncClient, Closed, Durability, InvalidOption, MessageTooLarge, TopicOptions, UsageError
+from tidings.errors import EngineError, GroupNotFound, InvalidTopic, StorageFull, TopicNotFound
+from tidings.model.options import MAX_BATCH_MESSAGES, MAX_PREFETCH
+from tidings.spi import GroupInfo
+
+# -- publishing
+
+
+async def test_publish_asks_for_one_record_at_the_right_level(client: AsyncClient, engine: FakeEngine) -> None:
+    receipt = await client.publish("a", [1], partition_key="k", headers={"h": "v"}, message_id="id")
+    await client.publish("b", 2, durability="disk")
+    (topic, (record,), level), (_, _, other) = engine.published
+    assert (topic, record.data, record.key, record.headers, record.id) == ("a", b"[1]", "k", {"h": "v"}, "id")
+    assert (level, other) == (engine.default_durability, Durability.DISK)
+    assert (receipt.message_id, receipt.topic) == ("id", "a")
+
+
+async def test_a_batch_is_stored_in_parts_and_in_order(client: AsyncClient, engine: FakeEngine) -> None:
+    receipts = await client.publish_batch("a", iter(range(5)), batch_size=2, headers={"h": "v"})
+    assert [[record.data for record in part] for _, part, _ in engine.published] == [[b"0", b"1"], [b"2", b"3"], [b"4"]]
+    stored = [record for _, part, _ in engine.published for record in part]
+    assert [receipt.message_id for receipt in receipts] == [record.id for record in stored]
+    assert all(record.headers == {"h": "v"} for record in stored)
+
+
+@pytest.mark.parametrize(
+    ("messages", "options", "clue"),
+    [
+        ([1, object()], {}, "^data: object"),
+        ([1, b"x" * 101], {}, "101 bytes encoded, the limit is 100"),
+        ([1], {"batch_size": 0}, "^batch_size="),
+        ([1], {"batch_size": MAX_BATCH_MESSAGES + 1}, "^batch_size="),
+        ([1], {"durability": "fsync"}, "^durability="),
+        ([1], {"partition_key": ""}, "^partition_key="),
+        ([1], {"headers": {"a": 1}}, "^headers"),
+    ],
+)
+async def test_a_refused_batch_names_the_argument_and_stores_nothing(
+    client: AsyncClient, engine: FakeEngine, messages: list[Any], options: dict[str, Any], clue: str
+) -> None:
+    with pytest.raises(UsageError, match=clue):
+        await client.publish_batch("a", messages, **options)
+    with pytest.raises(InvalidTopic):
+        await client.publish_batch("a//b", [1])
+    assert engine.published == []
+
+
+async def test_a_batch_that_fails_in_the_middle_says_how_far_it_came(client: AsyncClient, engine: FakeEngine) -> None:
+    engine.failures.extend([None, StorageFull("no room")])
+    with pytest.raises(StorageFull, match="no room") as told:
+        await client.publish_batch("a", range(5), batch_size=2)
+    assert told.value.__notes__ == ["2 of 5 messages of this publish_batch were stored before"]
+    assert len(engine.published) == 1
+
+
+async def test_the_limit_is_the_engine_s(client: AsyncClient, engine: FakeEngine) -> None:
+    await client.publish("a", b"x" * 100)
+    with pytest.raises(MessageTooLarge):
+        await client.publish("a", b"x" * 101)
+    engine.max_message_bytes = 1000
+    await client.publish("a", b"x" * 101)
+    assert [len(part[0].data) for _, part, _ in engine.published] == [100, 101]
+
+
+# -- subscribing
+
+
+async def test_subscribe_says_what_it_wants(client: AsyncClient, engine: FakeEngine) -> None:
+    async with client.subscribe(["a", "b/*"], consumer_group="g", consumer_id="me", from_offset=7, prefetch=3):
+        spec = engine.specs[0]
+    assert [str(pattern) for pattern in spec.patterns] == ["a", "b/*"]
+    assert (spec.group, spec.consumer, spec.start, spec.prefetch) == ("g", "me", 7, 3)
+    async with client.subscribe("a"), client.subscribe("a"):
+        _, one, other = engine.specs
+    assert (one.group, one.start) == (None, "end")
+    assert one.consumer != other.consumer
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"prefetch": 0}, "prefetch"),
+        ({"prefetch": MAX_PREFETCH + 1}, "prefetch"),
+        ({"prefetch": "9"}, "prefetch"),
+        ({"consumer_group": ""}, "consumer_group"),
+        ({"consumer_group": " g"}, "consumer_group"),
+        ({"consumer_group": 5}, "consumer_group"),
+        ({"consumer_id": "c\n"}, "consumer_id"),
+        ({"from_offset": -1}, "from_offset"),
+        ({"from_offset": True}, "from_offset"),
+        ({"from_offset": 1, "from_beginning": True}, "from_offset"),
+        ({"since": timedelta(1), "from_offset": 1}, "from_offset"),
+        ({"since": 123.0}, "since"),
+    ],
+)
+async def test_a_bad_subscription_names_the_argument(
+    client: AsyncClient, engine: FakeEngine, options: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(InvalidOption) as told:
+        client.subscribe("a", **options)
+    assert told.value.name == name
+    with pytest.raises(InvalidOption):
+        await client.listen("a", print, **options)
+    assert engine.specs == []
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("to", "start"),
+    [("beginning", "beginning"), ("end", "end"), (0, 0), (99, 99), (NOON, NOON.timestamp())],
+)
+async def test_seeking_says_where_to(client: AsyncClient, engine: FakeEngine, to: Any, start: Any) -> None:
+    await client.seek_group("a", "g", to)
+    assert engine.starts == [start]
+    assert type(engine.starts[0]) is type(start)
+
+
+async def test_a_while_ago_is_counted_from_now(client: AsyncClient, engine: FakeEngine) -> None:
+    before = time.time()
+    await client.seek_group("a", "g", timedelta(minutes=1))
+    await client.create_group("a", "g", since=timedelta(minutes=1))
+    for start in (engine.starts[0], engine.specs[0].start):
+        assert isinstance(start, float)
+        assert before - 60 <= start <= time.time() - 60
+
+
+@pytest.mark.parametrize("to", ["start", "", -1, True, None, 1.5, time.time, b"end"])
+async def test_seeking_elsewhere_is_refused(client: AsyncClient, engine: FakeEngine, to: Any) -> None:
+    """Above all it is not taken for the end, which would skip the backlog."""
+    with pytest.raises(InvalidOption, match=r"^to="):
+        await client.seek_group("a", "g", to)
+    assert engine.starts == []
+
+
+async def test_a_handler_is_looked_at_before_anything_is_opened(client: AsyncClient, engine: FakeEngine) -> None:
+    with pytest.raises(InvalidOption, match=r"^handler="):
+        await client.listen("a", lambda: None)
+    assert engine.specs == []
+
+
+# -- looking after topics and groups
+
+
+async def test_what_is_not_there_is_told(client: AsyncClient, engine: FakeEngine) -> None:
+    await client.create_topic("a", TopicOptions(partitions=2))
+    assert (await client.describe_topic("a")).options.partitions == 2
+    with pytest.raises(TopicNotFound) as topic:
+        await client.describe_topic("b")
+    assert topic.value.topic == "b"
+    engine.known_groups = [GroupInfo("g", "a", 5, 1, 0, 0, 0, ())]
+    assert await client.get_consumer_lag("a", "g") == 5
+    for name, group in (("a", "h"), ("b", "g")):
+        with pytest.raises(GroupNotFound) as told:
+            await client.get_consumer_lag(name, group)
+        assert (told.value.group, told.value.topic) == (group, name)
+
+
+async def test_bad_names_do_not_reach_the_engine(client: AsyncClient, engine: FakeEngine) -> None:
+    with pytest.raises(InvalidTopic):
+        await client.create_topic("a//b")
+    with pytest.raises(InvalidTopic):
+        await client.drop_topic("*")
+    for call in (client.create_group("a", " "), client.drop_group(""), client.seek_group("a", "", "end")):
+        with pytest.raises(InvalidOption, match=r"^group="):
+            await call
+    assert (engine.known_topics, engine.specs, engine.starts) == ([], [], [])
+
+
+# -- letting go
+
+
+async def test_closing_goes_from_the_readers_to_the_engine(client: AsyncClient, engine: FakeEngine) -> None:
+    engine.feed.put(0)
+    subscription = client.subscribe("a", consumer_group="g")
+    await subscription.fetch(1)
+    handled = asyncio.Event()
+    await client.listen("a", lambda message: handled.set(), consumer_group="g")
+    engine.feed.put(1)
+    await asyncio.wait_for(handled.wait(), 5)
+    await client.close()
+    assert [feed.acked for feed in engine.feeds] == [[0], [0]]
+    assert (engine.closed, engine.left_open) == (1, [])
+    with pytest.raises(Closed):
+        client.subscribe("a")
+    with pytest.raises(Closed):
+        await client.listen("a", print)
+    await client.close()
+
+
+async def test_one_that_cannot_be_closed_keeps_no_other_open(client: AsyncClient, engine: FakeEngine) -> None:
+    """All are closed, then the engine, and then the error is told."""
+    subscriptions = [client.subscribe("a", consumer_group="g") for _ in range(4)]
+
+    async def refuse() -> None:
+        raise EngineError("the disk is gone")
+
+    for subscription in subscriptions:
+        await subscription.open()
+        engine.feed.put(0)
+        await subscription.fetch(1)
+        engine.feed.before_settle = refuse
+    with pytest.raises(EngineError, match="disk"):
+        await client.close()
+    assert (engine.closed, engine.left_open) == (1, [])
+    for feed in engine.feeds:
+        feed.before_settle = nothing
+
+
+async def test_what_was_closed_is_forgotten(client: AsyncClient, engine: FakeEngine) -> None:
+    """A program that subscribes again and again keeps no trail of old subscriptions."""
+    engine.feed.renew_every = 1.0
+    engine.feed.put(0)
+    known = []
+    for group in ("g", None):
+        async with client.subscribe("a", consumer_group=group) as subscription:
+            known.append(weakref.ref(subscription))
+            await subscription.fetch(1, timeout=0)
+    del subscription
+    await asyncio.wait([asyncio.ensure_future(nothing())])
+    gc.collect()
+    assert [each() for each in known] == [None, None]

@@ -1,0 +1,154 @@
+"""The primitives of threads: waiting with a bound, working beside the program, later, and again and again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from tests.conftest import wait_for
+from tidings.client.blocking import runtime
+from tidings.client.blocking.runtime import Background, Later, Mutex, Signal, Ticker
+
+FOR_EVER = 3600.0
+
+
+def beside(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def threads(name: str) -> int:
+    return sum(thread.name == name for thread in threading.enumerate())
+
+
+def test_a_signal_wakes_who_waits() -> None:
+    signal = Signal()
+    waiting = [beside(lambda: signal.wait(None)) for _ in range(2)]
+    signal.wait(0.005)
+    assert all(thread.is_alive() for thread in waiting)
+    signal.set()
+    for thread in waiting:
+        thread.join(5)
+        assert not thread.is_alive()
+    signal.wait(FOR_EVER)
+    signal.clear()
+    begun = time.monotonic()
+    signal.wait(0.02)
+    assert time.monotonic() - begun >= 0.015
+
+
+def test_a_mutex_can_be_given_up_on() -> None:
+    mutex = Mutex()
+    assert mutex.acquire()
+    assert not mutex.acquire(0.001)
+    assert not mutex.acquire(0.0)
+    taken = threading.Event()
+    waiting = beside(lambda: mutex.acquire() and taken.set())
+    assert not taken.wait(0.005)
+    mutex.release()
+    assert taken.wait(5)
+    waiting.join(5)
+    mutex.release()
+    assert mutex.acquire(0.001)
+
+
+def test_what_runs_beside_the_program_is_waited_for() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def work() -> None:
+        begun.wait(5)
+        seen.append(background.is_current())
+        background.finish(FOR_EVER)
+        go_on.wait(5)
+        seen.append(True)
+
+    background = Background(work, "test")
+    begun.set()
+    assert not background.is_current()
+    background.finish(0.01)
+    assert seen[1:] == [], "a thread cannot be cancelled, only not waited for"
+    go_on.set()
+    background.finish(5)
+    assert seen == [True, True]
+
+
+def test_what_runs_beside_the_program_does_not_keep_it_alive() -> None:
+    """Threads that are forgotten end with the program."""
+    here = threading.Event()
+    for make in (
+        lambda: Background(here.wait, "test"),  # type: ignore[arg-type,return-value]
+        lambda: Ticker(FOR_EVER, lambda: None),
+        lambda: Later(FOR_EVER, lambda: None).arm(),
+    ):
+        before = set(threading.enumerate())
+        made = make()
+        assert [thread.daemon for thread in set(threading.enumerate()) - before] == [True]
+        if isinstance(made, Ticker):
+            made.stop()
+    here.set()
+
+
+def test_a_ticker_ticks_until_stopped_and_its_thread_ends() -> None:
+    before = threads("tidings-renew")
+    ticks: list[int] = []
+    ticker = Ticker(0.001, lambda: ticks.append(1))
+    wait_for(lambda: len(ticks) >= 3)
+    assert threads("tidings-renew") == before + 1
+    ticker.stop()
+    wait_for(lambda: threads("tidings-renew") == before)
+
+
+def test_later_works_once_per_arming_and_is_not_put_off() -> None:
+    done: list[float] = []
+    later = Later(0.02, lambda: done.append(time.monotonic()))
+    armed = time.monotonic()
+    while not done:
+        later.arm()
+        assert time.monotonic() - armed < 5, "arming again and again must not put it off"
+    assert done[0] - armed >= 0.015
+    later.stop()
+
+
+def test_later_costs_no_thread_until_it_is_armed_and_none_after_stopping() -> None:
+    before = threads("tidings-ack")
+    done = threading.Event()
+    later = Later(0.001, done.set)
+    assert threads("tidings-ack") == before
+    later.arm()
+    assert done.wait(5)
+    assert threads("tidings-ack") == before + 1
+    done.clear()
+    later.arm()
+    assert done.wait(5), "it can be armed again"
+    later.stop()
+    wait_for(lambda: threads("tidings-ack") == before)
+    done.clear()
+    later.arm()
+    assert not done.wait(0.02)
+    assert threads("tidings-ack") == before
+
+
+def test_a_stopped_later_does_not_fire() -> None:
+    done = threading.Event()
+    later = Later(0.02, done.set)
+    later.arm()
+    later.stop()
+    assert not done.wait(0.05)
+
+
+def test_a_subscription_opens_at_once_and_handlers_are_plain_calls() -> None:
+    seen: list[int] = []
+    runtime.begin(lambda: seen.append(1))
+    runtime.call(seen.append, 2)
+    assert seen == [1, 2]
+
+
+def test_connecting_opens_the_engine_of_the_url() -> None:
+    engine = runtime.connect("memory:")
+    assert engine.name == "memory"
+    assert engine.topics() == []
+    engine.close()
+    assert runtime.log().name == "tidings"
