@@ -223,6 +223,18 @@ class TestGroup:
         info = bus.groups.describe("billing", "orders", {bus.topic("orders").shards[0].id: 2})
         assert info.lag == 0
 
+    def test_repeating_an_ack_is_harmless_and_a_late_one_is_refused_each_time(self, bus: Bus) -> None:
+        one, other = consumer(bus, "orders"), consumer(bus, "orders")
+        publish(bus, "orders", b"a", b"b")
+        acked, late = one.poll(1), one.poll(1)
+        for _ in range(2):
+            settle(one, acked, "ack")
+        advance(bus, LEASE + 1)
+        assert data(other.poll(1)) == [b"b"]
+        for _ in range(2):
+            with pytest.raises(LeaseLost):
+                settle(one, late, "ack")
+
     def test_renewing_keeps_what_is_held(self, bus: Bus) -> None:
         one, other = consumer(bus, "orders"), consumer(bus, "orders")
         publish(bus, "orders", b"a")
@@ -260,10 +272,12 @@ class TestGroup:
     def test_a_lock_that_is_held_costs_nothing_but_another_try(self, on_disk: OpenBus) -> None:
         here, there = on_disk(), on_disk()
         feed = consumer(here, "orders")
-        for act in (
+        shard = here.topic("orders").shards[0].id
+        acts: list[Callable[[], None]] = [
             lambda: publish(here, "orders", b"a"),
-            lambda: here.groups.seek("billing", {here.topic("orders").shards[0].id: 0}),
-        ):
+            lambda: here.groups.seek("billing", {shard: 0}),
+        ]
+        for act in acts:
             settle(feed, feed.poll(1), "ack")
             assert not feed.poll(1)
             act()

@@ -37,10 +37,19 @@ def begin(opening: Callable[[], Coroutine[Any, Any, object]]) -> None:
 
 
 async def call(handler: Callable[..., Any], *arguments: Any) -> None:
-    """Call a handler, which may be a coroutine function."""
+    """Call a handler, which may be a coroutine function.
+
+    When something that it awaited was cancelled, and not the caller, that is a failure of the handler like any other.
+    """
     result = handler(*arguments)
     if inspect.isawaitable(result):
-        await result
+        try:
+            await result
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise RuntimeError("the handler awaited something that was cancelled") from error
 
 
 class Signal:

@@ -48,6 +48,13 @@ class Listener:
         except BaseException as error:
             self.error = error
             runtime.log().exception("a listener ended")
+            self._let_go()
+
+    def _let_go(self) -> None:
+        try:
+            self._subscription.close()
+        except Exception:
+            runtime.log().exception("the subscription of a listener that ended could not be closed")
 
     def _take(self, message: Delivery) -> bool:
         """Handle a message, unless the listener is stopping; return whether to go on."""
@@ -104,11 +111,13 @@ class Listener:
         self.stop()
 
 
-def takes_topic_and_data(handler: Callable[..., Any]) -> bool:
+def takes_topic_and_data(handler: Any) -> bool:
     """Whether a handler takes `(topic, data)`; one that can be called with one argument gets the message.
 
     Raises `InvalidOption` when it can be called neither way.
     """
+    if not callable(handler):
+        raise InvalidOption("handler", handler, "give a function of (message) or of (topic, data)")
     try:
         signature = inspect.signature(handler)
     except (TypeError, ValueError):

@@ -59,8 +59,10 @@ def file_log(
     """Another process's view of the log in this folder, as it were: it shares nothing but the files."""
     folder.mkdir(exist_ok=True)
     found = floor or Floor()
-    opened.append(FileLog(folder, limits or LogLimits(segment_bytes=1 << 20), lambda: found, clock or Hands()))
-    return opened[-1]
+    limits = limits or LogLimits(segment_bytes=1 << 20)
+    log = FileLog(folder, limits, clock or Hands(), lambda: found, lambda end: None)
+    opened.append(log)
+    return log
 
 
 def contents(log: FileLog | MemoryLog, offset: int = 0) -> list[Entry]:

@@ -67,6 +67,10 @@ class Process:
     def refresh(self) -> None:
         self.refreshed += 1
 
+    def publish(self, shard: int, end: int) -> None:
+        self.board.post(shard, end)
+        self.hub.announce(shard)
+
     def feed(self, *shards: int) -> Feed:
         feed = Feed()
         self.hub.add(feed)
@@ -124,8 +128,8 @@ def sleep_until_told(hub: Hub[Topic], feed: Feed) -> list[object]:
 class TestInOneProcess:
     def test_only_who_follows_a_shard_is_touched(self, here: Process) -> None:
         one, both, other = here.feed(1), here.feed(1, 2), here.feed(65)
-        here.hub.announce(1, 5)
-        here.hub.announce(2, 9)
+        here.publish(1, 5)
+        here.publish(2, 9)
         assert (one.told, both.told, other.told) == ([1], [1, 2], [])
         assert here.hub.written(1) == 5
 
@@ -133,7 +137,7 @@ class TestInOneProcess:
         one, other = here.feed(1, 2), here.feed(1)
         here.hub.remove(one, [1, 2])
         for shard in (1, 2):
-            here.hub.announce(shard, 1)
+            here.publish(shard, 1)
         here.hub.announce_change(GROUPS_CHANGED)
         here.hub.discover([Topic("orders")])
         assert one.told == []
@@ -153,7 +157,7 @@ class TestInOneProcess:
         hub.add(feed)
         hub.follow(feed, 7)
         hub.look()
-        for act in (lambda: hub.announce(7, 1), feed.stir, lambda: hub.announce_change(GROUPS_CHANGED)):
+        for act in (lambda: hub.announce(7), feed.stir, lambda: hub.announce_change(GROUPS_CHANGED)):
             feed.told.clear()
             assert slept(hub, feed, act)
             assert feed.told
@@ -162,7 +166,7 @@ class TestInOneProcess:
 
     def test_who_has_something_to_do_does_not_sleep(self, here: Process) -> None:
         feed = here.feed(1)
-        here.hub.announce(1, 1)
+        here.publish(1, 1)
         before = time.monotonic()
         here.hub.wait(feed, PATIENCE)
         assert time.monotonic() - before < PATIENCE / 2
@@ -179,12 +183,12 @@ class TestInOneProcess:
 class TestBetweenProcesses:
     def test_a_publish_elsewhere_wakes_a_sleeper(self, here: Process, there: Process) -> None:
         feed = here.feed(1, 64)
-        assert slept(here.hub, feed, lambda: there.hub.announce(64, 3))
+        assert slept(here.hub, feed, lambda: there.publish(64, 3))
         assert feed.told == [64]
 
     def test_a_shard_that_shares_the_bit_is_not_taken_for_it(self, here: Process, there: Process) -> None:
         feed = here.feed(1)
-        there.hub.announce(64, 1)
+        there.publish(64, 1)
         here.hub.look()
         assert feed.told == []
 
@@ -204,7 +208,7 @@ class TestBetweenProcesses:
         with ThreadPoolExecutor(5) as pool:
             sleepers = [pool.submit(sleep_until_told, here.hub, feed) for feed in feeds]
             for shard in (3, 0, 4, 1, 2):
-                there.hub.announce(shard, 1)
+                there.publish(shard, 1)
                 sleepers[shard].result(PATIENCE / 2)
         assert [feed.told for feed in feeds] == [[0], [1], [2], [3], [4]]
 
@@ -217,7 +221,7 @@ class TestBetweenProcesses:
         with ThreadPoolExecutor(1) as pool:
             found = pool.submit(sleep_until_told, here.hub, feed)
             wait_for(lambda: feed.waker is not None)
-            there.hub.announce(1, 1)
+            there.publish(1, 1)
             assert found.result(PATIENCE) == [1]
 
     def test_a_death_is_told(self, here: Process) -> None:
