@@ -107,7 +107,9 @@ async def test_a_failure_is_nacked_logged_and_counted(
     async with await listen(client, handle) as listener:
         await until(lambda: len(seen) == 3)
     assert sorted(settled(feed)) == [("ack", 0), ("ack", 2), ("nack", 1)]
-    assert [0.25 <= seconds <= 0.5 for call in feed.settled for action, _, seconds in call if action == "nack"] == [True]
+    assert [0.25 <= seconds <= 0.5 for call in feed.settled for action, _, seconds in call if action == "nack"] == [
+        True
+    ]
     assert (listener.failed, listener.error) == (1, None)
     assert "the handler failed on <AsyncDelivery id-1" in caplog.text
     assert "as the test wants it" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -84,9 +85,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(
-    max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=ACTIONS, auto_ack=st.booleans(), prefetch=st.integers(1, 5))
 async def test_whatever_a_consumer_does(
     engine: FakeEngine, actions: list[tuple[str, int]], auto_ack: bool, prefetch: int
@@ -139,8 +138,8 @@ async def test_closing_ends_the_wait_for_room(client: AsyncClient, feed: FakeFee
     feed.put(0, 1)
     subscription = consumer(client, prefetch=1, auto_ack=False)
     await anext(subscription)
-    reader = {"iterate": subscription, "batches": subscription.batches()}
-    waiting = asyncio.ensure_future(anext(reader[how]) if how in reader else subscription.fetch())
+    reader: dict[str, AsyncIterator[Any]] = {"iterate": subscription, "batches": subscription.batches()}
+    waiting = asyncio.ensure_future(reader[how].__anext__() if how in reader else subscription.fetch())
     await asyncio.wait([waiting], timeout=0.02)
     await subscription.close()
     with pytest.raises(Closed if how == "fetch" else StopAsyncIteration):

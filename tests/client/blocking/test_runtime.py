@@ -45,7 +45,12 @@ def test_a_mutex_can_be_given_up_on() -> None:
     assert not mutex.acquire(0.001)
     assert not mutex.acquire(0.0)
     taken = threading.Event()
-    waiting = beside(lambda: mutex.acquire() and taken.set())
+
+    def take() -> None:
+        if mutex.acquire():
+            taken.set()
+
+    waiting = beside(take)
     assert not taken.wait(0.005)
     mutex.release()
     assert taken.wait(5)
@@ -78,8 +83,12 @@ def test_what_runs_beside_the_program_is_waited_for() -> None:
 def test_what_runs_beside_the_program_does_not_keep_it_alive() -> None:
     """Threads that are forgotten end with the program."""
     here = threading.Event()
+
+    def stay() -> None:
+        here.wait(5)
+
     for make in (
-        lambda: Background(here.wait, "test"),  # type: ignore[arg-type,return-value]
+        lambda: Background(stay, "test"),
         lambda: Ticker(FOR_EVER, lambda: None),
         lambda: Later(FOR_EVER, lambda: None).arm(),
     ):

@@ -22,7 +22,7 @@ class Delivery(Message, eq=False, gc=False):
         if not self.settled:
             self.origin.settle((self,), "ack")
 
-    def nack(self, requeue: bool = True, *, delay_seconds: float | None = None) -> None:
+    def nack(self, *, requeue: bool = True, delay_seconds: float | None = None) -> None:
         """Say that it failed: it is delivered again after `delay_seconds`, by default the back-off of the attempt.
 
         With `requeue=False` the group gives it up: it is not delivered again, and counted as rejected.

@@ -362,7 +362,8 @@ class GroupFeed(_Feed[M]):
         ranges = list(self._ranges(settlements))
         lost = self._groups.settle(self._group, ranges, self.clock.monotonic(), wait)
         lost = [gone for gone in lost if not self._was_acked(*gone)]
-        self._acked.extend(part for part in ranges if part.action == "ack")
+        refused = {lease for lease, _ in lost}
+        self._acked.extend(part for part in ranges if part.action == "ack" and part.lease not in refused)
         if any(settlement.action in ("nack", "release") for settlement in settlements):
             self.bus.announce_groups()
         if lost:

@@ -183,14 +183,14 @@ class Groups:
 
     def bury(self, is_dead: Callable[[int], bool]) -> bool:
         """Free what the consumers of dead processes held; the attempts count, since they may have crashed on it."""
-        slots = [row[0] for row in self._control.read("SELECT DISTINCT slot FROM consumers")]
-        dead = [slot for slot in slots if is_dead(slot)]
+        rows = self._control.read("SELECT id, slot FROM consumers")
+        slots = {slot for slot in {slot for _, slot in rows} if is_dead(slot)}
+        dead = [consumer for consumer, slot in rows if slot in slots]
         if dead:
             with self._control.write() as run:
-                for slot in dead:
-                    for (consumer,) in run("SELECT id FROM consumers WHERE slot = ?", (slot,)).fetchall():
-                        self._free(run, consumer, 0)
-                    run("DELETE FROM consumers WHERE slot = ?", (slot,))
+                for consumer in dead:
+                    self._free(run, consumer, 0)
+                    run("DELETE FROM consumers WHERE id = ?", (consumer,))
         return bool(dead)
 
     def peers(self) -> set[int]:

@@ -222,6 +222,20 @@ def test_the_first_offset_of_a_new_log_is_at_the_floor(folder: Path) -> None:
     assert file_log(folder, floor=Floor(given=8)).append(records(b"x"))[0] == 8
 
 
+def test_the_end_is_posted_whenever_it_moved(folder: Path) -> None:
+    folder.mkdir()
+    posted: list[int] = []
+    limits = LogLimits(segment_bytes=1 << 20, segment_messages=2)
+    log = FileLog(folder, limits, Hands(), Floor, posted.append)
+    fill(log, 6, per_batch=2)
+    assert posted[-3:] == [2, 4, 6]
+    log.close()
+    posted.clear()
+    assert log.end() == 6
+    assert posted == [6], "whoever recovers a log says where it ends now"
+    log.close()
+
+
 # -- the lock
 
 

@@ -74,12 +74,24 @@ def test_an_offset_that_a_group_was_given_is_not_used_again(tmp_path: Path, cont
 
 
 def test_stepping_over_finds_the_next_sound_batch_or_says_that_there_is_none(tmp_path: Path, content: bytes) -> None:
+    log_path(tmp_path, 0).write_bytes(content[:SECOND] + b"x" + content[SECOND + 1 : -1] + b"x")
     segment = Segment(tmp_path, 0)
-    assert segment.step_over(len(content))
+    segment.scan(len(content))
     assert (segment.end, segment.next_offset) == (SECOND, 1)
     assert segment.step_over(len(content))
+    assert (segment.end, segment.next_offset) == (THIRD, 2)
     assert not segment.step_over(len(content))
     assert segment.end == THIRD
+    segment.close()
+
+
+def test_what_was_finished_meanwhile_is_not_stepped_over(tmp_path: Path, content: bytes) -> None:
+    log_path(tmp_path, 0).write_bytes(content[: SECOND + 5])
+    segment = Segment(tmp_path, 0)
+    assert segment.scan(segment.size()) == 5
+    log_path(tmp_path, 0).write_bytes(content)
+    assert segment.step_over(len(content))
+    assert (segment.end, segment.next_offset) == (len(content), 3)
     segment.close()
 
 

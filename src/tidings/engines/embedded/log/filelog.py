@@ -268,6 +268,9 @@ class FileLog:
             raise LogGone
         if size > segment.end and segment.scan(size):
             segment.step_over(size)
+        if segment.size() < size:
+            self._forget()
+            return self._caught_up()
         if segment.sealed and self._follow(segment):
             return self._caught_up()
         return segment
@@ -308,6 +311,8 @@ class FileLog:
             batches: list[Batch] = []
             if following is None or offset < following:
                 batches, position = segment.read(position)
+                if not batches and following is None and segment.sealed:
+                    following = self._segments.after(base)
             if batches or following is None:
                 return self._remember(batches[-1].end if batches else offset, batches, (base, position))
             if offset < following and not segment.sealed:

@@ -151,7 +151,10 @@ class Segment:
         sound = self.next_sound(self.end, size)
         if sound is None:
             return False
-        self.end, self.next_offset = sound[0], sound[1].base
+        before = self.end
+        self.scan(self.size())
+        if self.end == before:
+            self.end, self.next_offset = sound[0], sound[1].base
         return True
 
     def body_is_sound(self, header: Header, position: int) -> bool:
@@ -196,7 +199,7 @@ class Segment:
             position += HEADER_BYTES + header.length
         return self.end, None
 
-    def read(self, position: int) -> tuple[list[Batch], int]:
+    def read(self, position: int, confirmed: bool = False) -> tuple[list[Batch], int]:
         """Return the sound batches from `position` on that one read brings, and the position after them.
 
         None at the end, and none where a batch is still being written. Raises `DamagedData` where the next batch is
@@ -220,6 +223,8 @@ class Segment:
             position, at = position + after - at, after
             header = parse_header(data, at, self.salt + position)
         if not batches and not (self.sealed and position == self.end) and self._is_damage(position, size, header):
+            if not confirmed or self.size() < size:
+                return self.read(position, confirmed=self.size() >= size)
             raise self.damage(position)
         return batches, position
 

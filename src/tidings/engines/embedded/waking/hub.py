@@ -72,6 +72,7 @@ class Hub(Generic[T]):
         self._looked = 0.0
         self._mask = EVENTS
         self._hung = False
+        self._closed = False
         self._epoll = select.epoll()
         self._kick_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._kick_fd, select.EPOLLIN)
@@ -156,6 +157,8 @@ class Hub(Generic[T]):
         if self._board is None:
             return
         with self._mutex:
+            if self._closed:
+                return
             seen, self._seen = self._seen, self._board.look()
             self._looked = time.monotonic()
             now = self._seen
@@ -180,7 +183,8 @@ class Hub(Generic[T]):
             self._wait_for_others(feed, seconds)
         elif self._leading.acquire(blocking=False):
             try:
-                self._sleep(feed, seconds)
+                if not self._closed:
+                    self._sleep(feed, seconds)
             finally:
                 self._leading.release()
                 self._hand_over(feed)
@@ -219,7 +223,7 @@ class Hub(Generic[T]):
 
     def arm(self) -> None:
         """Ask to be rung, then look whether there is something already."""
-        if self._bells is not None and self._hung:
+        if self._bells is not None and self._hung and not self._closed:
             self._bells.sleep(self._mask)
         self.look()
 
@@ -229,7 +233,9 @@ class Hub(Generic[T]):
 
     def hear(self) -> None:
         """See what the bell, a kick or a death was about; for event loops, when `fileno` is readable."""
-        self._attend(self._epoll.poll(0))
+        with self._mutex:
+            events = [] if self._closed else self._epoll.poll(0)
+        self._attend(events)
 
     def _attend(self, events: list[tuple[int, int]]) -> None:
         for fd, _ in events:
@@ -272,8 +278,16 @@ class Hub(Generic[T]):
         self.on_death()
 
     def close(self) -> None:
-        """Close the descriptors. In a forked child this leaves the parent's untouched."""
-        for fd in (self._kick_fd, *self._watched):
-            os.close(fd)
-        self._watched.clear()
-        self._epoll.close()
+        """Close the descriptors, once nobody sleeps on them any more."""
+        with self._mutex:
+            self._closed = True
+        self._kick()
+        with self._leading:
+            self._close()
+
+    def _close(self) -> None:
+        with self._mutex:
+            for fd in (self._kick_fd, *self._watched):
+                os.close(fd)
+            self._watched.clear()
+            self._epoll.close()

@@ -1,0 +1,315 @@
+"""The engine in an event loop: the loop turns whatever others hold, nothing cancelled is lost, wake-ups arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engines.child import Child
+from tidings.engines.embedded import aio
+from tidings.engines.embedded.aio import AsyncEmbeddedEngine, Threads, open_engine
+from tidings.engines.embedded.control import Control
+from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, WouldBlock
+from tidings.errors import Closed, PublishUnknown
+from tidings.model.message import Message, Record
+from tidings.model.options import Durability, SubscriptionSpec, TopicOptions
+from tidings.model.topics import parse_topics
+from tidings.model.url import parse_url
+from tidings.spi import AsyncFeed, Settlement
+from tidings.testing.conformance.stage.place import until
+
+FOR_EVER = 3600.0
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[AsyncEmbeddedEngine]:
+    engine = open_engine(parse_url(f"file:{tmp_path / 'bus'}?durability=os"))
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture
+def no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it a reader looks around now and then, and would find what no bell told it."""
+    monkeypatch.setattr(aio, "LOOK_SECONDS", FOR_EVER)
+
+
+def records(*data: str) -> list[Record]:
+    return [Record(f"id-{text}", "text/plain; charset=utf-8", text.encode()) for text in data]
+
+
+async def reader(engine: AsyncEmbeddedEngine, group: str | None = None) -> AsyncFeed[Message]:
+    return await engine.subscribe(SubscriptionSpec(patterns=parse_topics("a"), group=group), Message)
+
+
+async def publish(engine: AsyncEmbeddedEngine, *data: str) -> None:
+    await engine.publish("a", records(*data), Durability.OS)
+
+
+def data(messages: list[Message]) -> list[Any]:
+    return [message.data for message in messages]
+
+
+class Holder:
+    """Holds the write lock of the groups, as another process would."""
+
+    def __init__(self, engine: AsyncEmbeddedEngine) -> None:
+        folder = engine._engine.bus.folder
+        assert folder is not None
+        self._control = Control(folder, None)
+        self._writing = self._control.write()
+
+    def __enter__(self) -> None:
+        self._writing.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._writing.__exit__(None, None, None)
+        self._control.close()
+
+
+# -- threads
+
+
+async def test_what_does_not_wait_is_done_in_the_loop() -> None:
+    threads = Threads()
+    calls: list[tuple[float, bool]] = []
+
+    def call(wait: float) -> str:
+        calls.append((wait, threading.current_thread() is threading.main_thread()))
+        if wait == 0 and len(calls) > 1:
+            raise WouldBlock
+        return "done"
+
+    assert await threads.attempt(call) == "done"
+    assert await threads.attempt(call) == "done"
+    assert calls == [(0.0, True), (0.0, True), (LOCK_WAIT_SECONDS, False)]
+    threads.close()
+
+
+async def test_what_was_cancelled_is_undone_once_it_is_done() -> None:
+    threads = Threads()
+    begun, go_on, undone = threading.Event(), threading.Event(), threading.Event()
+    results: list[str] = []
+
+    def call() -> str:
+        begun.set()
+        go_on.wait(10)
+        return "claimed"
+
+    def undo(result: str) -> None:
+        results.append(result)
+        undone.set()
+
+    running = asyncio.ensure_future(threads.run(call, undo))
+    await until(begun.is_set)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert results == []
+    go_on.set()
+    await until(undone.is_set)
+    assert results == ["claimed"]
+    assert await threads.run(call, undo) == "claimed"
+    assert results == ["claimed"], "what was handed out is not undone"
+    threads.close()
+
+
+async def test_an_error_in_a_thread_is_the_caller_s_and_never_undone() -> None:
+    threads = Threads()
+    begun, go_on, undone = threading.Event(), threading.Event(), list[str]()
+
+    def fail() -> str:
+        begun.set()
+        go_on.wait(10)
+        raise KeyError("as the test wants it")
+
+    running = asyncio.ensure_future(threads.run(fail, undone.append))
+    await until(begun.is_set)
+    running.cancel()
+    go_on.set()
+    await asyncio.wait([running])
+    with pytest.raises(KeyError, match="as the test wants it"):
+        await threads.run(fail)
+    assert undone == []
+    threads.close()
+    with pytest.raises(Closed):
+        await threads.run(fail)
+
+
+# -- while others hold a lock
+
+
+async def test_the_loop_turns_while_a_call_waits_for_a_lock(engine: AsyncEmbeddedEngine) -> None:
+    feed = await reader(engine, "g")
+    await publish(engine, "x", "y")
+    (first,) = await feed.fetch(1, 0)
+    with Holder(engine):
+        waiting: list[asyncio.Future[Any]] = [
+            asyncio.ensure_future(feed.fetch(1, None)),
+            asyncio.ensure_future(feed.settle([Settlement(first, "ack")])),
+            asyncio.ensure_future(feed.renew()),
+        ]
+        done, _ = await asyncio.wait(waiting, timeout=0.05)
+        assert done == set(), "they wait for the lock, and this line is reached all the same"
+    second, _, _ = await asyncio.wait_for(asyncio.gather(*waiting), 10)
+    assert data(second) == ["y"]
+    (info,) = await engine.groups("a")
+    assert (info.lag, info.held) == (1, 1)
+
+
+async def test_a_cancelled_fetch_gives_back_what_its_thread_claims_later(engine: AsyncEmbeddedEngine) -> None:
+    feed, other = await reader(engine, "g"), await reader(engine, "g")
+    await publish(engine, "x")
+    with Holder(engine):
+        fetching = asyncio.ensure_future(feed.fetch(1, None))
+        await asyncio.wait([fetching], timeout=0.05)
+        fetching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
+    (message,) = await asyncio.wait_for(other.fetch(1, None), 10)
+    assert (message.data, message.attempt) == ("x", 1)
+
+
+# -- sleeping and waking
+
+WRITER = """
+    import sys
+    from tidings import Client
+    with Client(sys.argv[1]) as client:
+        for line in sys.stdin:
+            client.publish("a", line.strip(), durability="os")
+"""
+
+
+@pytest.mark.usefixtures("no_look")
+@pytest.mark.parametrize("group", [None, "g"])
+async def test_the_bell_of_another_process_wakes_the_loop(
+    engine: AsyncEmbeddedEngine, tmp_path: Path, group: str | None
+) -> None:
+    feeds = [await reader(engine, group and f"{group}{number}") for number in range(3)]
+    with Child(WRITER, f"file:{tmp_path / 'bus'}?durability=os") as writer:
+        for text in ("one", "two", "three"):
+            waiting = [asyncio.ensure_future(feed.fetch(1, None)) for feed in feeds]
+            await asyncio.wait(waiting, timeout=0.01)
+            writer.tell(text)
+            found = await asyncio.wait_for(asyncio.gather(*waiting), 20)
+            assert [data(messages) for messages in found] == [[text]] * 3
+
+
+@pytest.mark.usefixtures("no_look")
+@pytest.mark.parametrize("url", ["memory:", "file"])
+async def test_a_publish_in_a_thread_wakes_the_loop(tmp_path: Path, url: str) -> None:
+    engine = open_engine(parse_url(url if url == "memory:" else f"file:{tmp_path / 'bus'}"))
+    level = Durability.MEMORY if url == "memory:" else Durability.OS
+    feed = await reader(engine)
+    for text in ("one", "two", "three"):
+        waiting = asyncio.ensure_future(feed.fetch(1, None))
+        await asyncio.wait([waiting], timeout=0.01)
+        publishing = threading.Thread(target=engine._engine.publish, args=("a", records(text), level))
+        publishing.start()
+        assert data(await asyncio.wait_for(waiting, 20)) == [text]
+        publishing.join(10)
+    await engine.close()
+
+
+async def test_what_no_bell_told_is_found_by_looking(
+    engine: AsyncEmbeddedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aio, "LOOK_SECONDS", 0.02)
+    feed = await reader(engine)
+    monkeypatch.setattr(engine._engine.bus.hub, "hear", lambda: None)
+    with Child(WRITER, f"file:{tmp_path / 'bus'}?durability=os") as writer:
+        for text in ("one", "two"):
+            writer.tell(text)
+            assert data(await asyncio.wait_for(feed.fetch(1, None), 20)) == [text]
+
+
+async def test_fetch_waits_no_longer_than_told(engine: AsyncEmbeddedEngine) -> None:
+    feed = await reader(engine, "g")
+    for timeout in (0, 0.01):
+        assert await asyncio.wait_for(feed.fetch(1, timeout), 5) == []
+    await publish(engine, "x")
+    assert feed.renew_every == pytest.approx(10.0)
+    (message,) = await feed.fetch(1, 0)
+    await feed.settle([Settlement(message, "nack", 0.05)])
+    (again,) = await asyncio.wait_for(feed.fetch(1, None), 5)
+    assert (again.attempt, feed.skipped) == (2, 0)
+
+
+# -- publishing and the rest
+
+
+async def test_disk_is_synced_in_a_thread_before_the_receipt(
+    engine: AsyncEmbeddedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(engine, "x")
+    syncs: list[bool] = []
+
+    def sync(points: Any, receipts: Any) -> None:
+        syncs.append(threading.current_thread() is threading.main_thread())
+        if len(syncs) > 1:
+            raise PublishUnknown("as the test wants it")
+
+    monkeypatch.setattr(aio, "sync", sync)
+    await publish(engine, "y")
+    assert syncs == []
+    (receipt,) = await engine.publish("a", records("z"), Durability.DISK)
+    assert (receipt.offset, receipt.durability, syncs) == (2, Durability.DISK, [False])
+    with pytest.raises(PublishUnknown):
+        await engine.publish("a", records("z"), Durability.DISK)
+
+
+async def test_it_is_the_blocking_engine_awaited(engine: AsyncEmbeddedEngine) -> None:
+    made = await engine.create_topic("a", TopicOptions(partitions=2))
+    assert await engine.topics() == await engine.topics(["a", "b"]) == [made]
+    await engine.create_group(SubscriptionSpec(patterns=parse_topics("a"), group="g"))
+    await publish(engine, "x")
+    await engine.seek_group("a", "g", "end")
+    assert [(info.group, info.lag) for info in await engine.groups("a")] == [("g", 0)]
+    await engine.drop_group("g")
+    await engine.drop_topic("a")
+    assert (await engine.topics(), await engine.groups()) == ([], [])
+    blocking = engine._engine
+    assert (engine.name, engine.capabilities) == (blocking.name, blocking.capabilities)
+    assert (engine.default_durability, engine.max_message_bytes) == (Durability.OS, blocking.max_message_bytes)
+
+
+async def test_closing_ends_waits_and_calls(tmp_path: Path) -> None:
+    engine = open_engine(parse_url(f"file:{tmp_path / 'bus'}"))
+    feeds = [await reader(engine), await reader(engine, "g")]
+    waiting = [asyncio.ensure_future(feed.fetch(1, None)) for feed in feeds]
+    await asyncio.wait(waiting, timeout=0.02)
+    await asyncio.gather(engine.close(), engine.close())
+    for each in waiting:
+        with pytest.raises(Closed):
+            await asyncio.wait_for(each, 5)
+    for call in (publish(engine, "x"), reader(engine), engine.topics(), engine.groups(), engine.drop_topic("a")):
+        with pytest.raises(Closed):
+            await call
+    for feed in feeds:
+        await feed.close()
+    await engine.close()
+
+
+async def test_a_loop_that_reads_no_more_is_left_alone(tmp_path: Path) -> None:
+    """After closing, the loop watches no descriptor of the bus and the threads are gone."""
+    loop = asyncio.get_running_loop()
+    watched: list[int] = []
+    real = loop.add_reader
+    with pytest.MonkeyPatch.context() as patch:
+
+        def watch(fd: int, *rest: Any) -> None:
+            watched.append(fd)
+            real(fd, *rest)
+
+        patch.setattr(loop, "add_reader", watch)
+        engine = open_engine(parse_url(f"file:{tmp_path / 'bus'}"))
+        await reader(engine)
+    await engine.close()
+    assert len(watched) == 1
+    assert not loop.remove_reader(watched[0])
