@@ -59,9 +59,7 @@ def blocking_text(source: str) -> str:
         text = re.sub(pattern, replacement, text)
     if found := re.search(r"\basyncio\b", text):
         line = text.count("\n", 0, found.start()) + 1
-        raise NotTranslatable(
-            f"line {line} mentions asyncio: move that into runtime.py, which has a blocking twin"
-        )
+        raise NotTranslatable(f"line {line} mentions asyncio: move that into runtime.py, which has a blocking twin")
     return text
 
 

@@ -97,9 +97,7 @@ def chains(found: list[Block]) -> list[list[Block]]:
 def commands(block: Block) -> list[str]:
     """The lines of a shell block that run; of a console block all that have an output below them must."""
     console = block.language == "console"
-    lines = [
-        line.removeprefix("$ ") for line in block.text.splitlines() if line.startswith("$ ") or not console
-    ]
+    lines = [line.removeprefix("$ ") for line in block.text.splitlines() if line.startswith("$ ") or not console]
     return [line for line in lines if re.match(r"(\w+=\S+ )*tidings\b", line) or line.endswith("# run")]
 
 
@@ -148,9 +146,7 @@ def _trimmed(text: str) -> str:
     return "\n".join(line.strip() for line in text.strip().splitlines())
 
 
-CHAINS = [
-    chain for page in PAGES for chain in chains(list(blocks(page.name, page.read_text(encoding="utf-8"))))
-]
+CHAINS = [chain for page in PAGES for chain in chains(list(blocks(page.name, page.read_text(encoding="utf-8"))))]
 
 
 def test_there_is_a_readme_with_examples() -> None:
@@ -173,9 +169,7 @@ def test_page(page: Path) -> None:
     verbs = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE)) - verbs == set()
 
-    unexplained = [
-        str(block) for block in blocks(page.name, text) if re.match(r"not run\b:?\s*$", block.comment)
-    ]
+    unexplained = [str(block) for block in blocks(page.name, text) if re.match(r"not run\b:?\s*$", block.comment)]
     assert unexplained == [], "a block that does not run gives its reason"
 
 

@@ -75,9 +75,7 @@ def test_translation(generator: ModuleType, source: str, expected: str) -> None:
 
 
 def test_translation_is_at_rest(generator: ModuleType) -> None:
-    once = generator.blocking_text(
-        "async def f():\n    async with AsyncLock() as x:\n        await x.aclose()\n"
-    )
+    once = generator.blocking_text("async def f():\n    async with AsyncLock() as x:\n        await x.aclose()\n")
     assert generator.blocking_text(once) == once
 
 
@@ -89,9 +87,7 @@ def test_asyncio_has_no_blocking_form(generator: ModuleType) -> None:
 def test_a_stale_missing_or_left_over_file_is_told(
     generator: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (generator.SOURCE / "client.py").write_text(
-        '"""Doc."""\n\n\nasync def go() -> None:\n    await other.go()\n'
-    )
+    (generator.SOURCE / "client.py").write_text('"""Doc."""\n\n\nasync def go() -> None:\n    await other.go()\n')
     (generator.SOURCE / "runtime.py").write_text('"""By hand."""\nimport asyncio\n')
     (generator.TARGET / "runtime.py").write_text('"""By hand."""\nimport threading\n')
     assert run(generator, monkeypatch, "--check") == 1

@@ -51,10 +51,7 @@ def sleeps(tree: ast.AST) -> list[int]:
         node.lineno
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
-        and (
-            ast.unparse(node.func) == "time.sleep"
-            or (isinstance(node.func, ast.Name) and node.func.id in names)
-        )
+        and (ast.unparse(node.func) == "time.sleep" or (isinstance(node.func, ast.Name) and node.func.id in names))
     ]
 
 

@@ -19,9 +19,7 @@ NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "helpers", "helper", "base"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
-SOURCES = sorted(
-    path for folder in ("src", "tests", "scripts", "bench") for path in (ROOT / folder).rglob("*.py")
-)
+SOURCES = sorted(path for folder in ("src", "tests", "scripts", "bench") for path in (ROOT / folder).rglob("*.py"))
 FOLDERS = sorted({path.parent for path in SOURCES})
 
 
@@ -68,9 +66,7 @@ def test_file(path: Path) -> None:
 def test_functions(path: Path) -> None:
     long = {f"{f.name} (line {f.lineno})": length(f) for f in functions(path) if length(f) > FUNCTION_LINES}
     wide = {
-        f"{f.name} (line {f.lineno})": positional(f)
-        for f in functions(path)
-        if positional(f) > POSITIONAL_PARAMETERS
+        f"{f.name} (line {f.lineno})": positional(f) for f in functions(path) if positional(f) > POSITIONAL_PARAMETERS
     }
     assert long == {}, f"longer than {FUNCTION_LINES} lines"
     assert wide == {}, f"more than {POSITIONAL_PARAMETERS} positional parameters"

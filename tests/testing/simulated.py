@@ -64,9 +64,7 @@ class SimulatedQueue:
         lease = next((lease for lease in self.held[consumer] if not lease.shown), None)
         if lease is not None:
             lease.shown = True
-            self.story.delivered(
-                lease.message, self.log.index(lease.message), consumer, attempt=lease.attempt
-            )
+            self.story.delivered(lease.message, self.log.index(lease.message), consumer, attempt=lease.attempt)
         return lease
 
     def finish(self, consumer: str, how: str) -> None:

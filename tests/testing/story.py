@@ -51,9 +51,7 @@ class Story:
 
     def receipt(self, message: str, offset: int, durability: str = "disk") -> Story:
         at = self.tick()
-        return self.tell(
-            Receipt(at=at, id=message, topic=TOPIC, partition=0, offset=offset, durability=durability)
-        )
+        return self.tell(Receipt(at=at, id=message, topic=TOPIC, partition=0, offset=offset, durability=durability))
 
     def published(self, *messages: str, start: int = 0, key: str | None = None) -> Story:
         for offset, message in enumerate(messages, start=start):

@@ -11,9 +11,7 @@ def _faulty_but_correct() -> Story:
     story = Story().opened().published("a", "b", "c").invoked("u").unknown("u").invoked("f").failed("f")
     story.consumed("a").delivered("b", 1).died()
     story.delivered("b", 1, "c2", attempt=2).refused("b", "c2").acked("b", "c2").nacked("c")
-    return (
-        story.consumed("c", start=2, consumer="c2").consumed("u", start=3, consumer="c2").healed().drained()
-    )
+    return story.consumed("c", start=2, consumer="c2").consumed("u", start=3, consumer="c2").healed().drained()
 
 
 def test_figures_of_a_correct_history() -> None:
@@ -29,14 +27,7 @@ def test_figures_of_a_correct_history() -> None:
 
 
 def test_a_loss_is_counted_where_it_lies() -> None:
-    story = (
-        Story()
-        .opened()
-        .published("a", "b", "c", "d", "e")
-        .consumed("b", start=1)
-        .consumed("d", start=3)
-        .drained()
-    )
+    story = Story().opened().published("a", "b", "c", "d", "e").consumed("b", start=1).consumed("d", start=3).drained()
     report = check(story.history())
     assert report.figures.lost == Lost(prefix=1, middle=1, postfix=1)
     assert report.figures.lost.total == 3

@@ -19,8 +19,14 @@ def beside(work: Callable[[], object]) -> threading.Thread:
     return thread
 
 
-def threads(name: str) -> int:
-    return sum(thread.name == name for thread in threading.enumerate())
+class Watch:
+    """Sees the threads that are made while it looks; those of other tests may be ending meanwhile."""
+
+    def __init__(self) -> None:
+        self._before = set(threading.enumerate())
+
+    def made(self) -> list[str]:
+        return [thread.name for thread in set(threading.enumerate()) - self._before]
 
 
 def test_a_signal_wakes_who_waits() -> None:
@@ -101,13 +107,13 @@ def test_what_runs_beside_the_program_does_not_keep_it_alive() -> None:
 
 
 def test_a_ticker_ticks_until_stopped_and_its_thread_ends() -> None:
-    before = threads("tidings-renew")
+    watch = Watch()
     ticks: list[int] = []
     ticker = Ticker(0.001, lambda: ticks.append(1))
     wait_for(lambda: len(ticks) >= 3)
-    assert threads("tidings-renew") == before + 1
+    assert watch.made() == ["tidings-renew"]
     ticker.stop()
-    wait_for(lambda: threads("tidings-renew") == before)
+    wait_for(lambda: watch.made() == [])
 
 
 def test_later_works_once_per_arming_and_is_not_put_off() -> None:
@@ -122,22 +128,22 @@ def test_later_works_once_per_arming_and_is_not_put_off() -> None:
 
 
 def test_later_costs_no_thread_until_it_is_armed_and_none_after_stopping() -> None:
-    before = threads("tidings-ack")
+    watch = Watch()
     done = threading.Event()
     later = Later(0.001, done.set)
-    assert threads("tidings-ack") == before
+    assert watch.made() == []
     later.arm()
     assert done.wait(5)
-    assert threads("tidings-ack") == before + 1
+    assert watch.made() == ["tidings-ack"]
     done.clear()
     later.arm()
     assert done.wait(5), "it can be armed again"
     later.stop()
-    wait_for(lambda: threads("tidings-ack") == before)
+    wait_for(lambda: watch.made() == [])
     done.clear()
     later.arm()
     assert not done.wait(0.02)
-    assert threads("tidings-ack") == before
+    wait_for(lambda: watch.made() == [])
 
 
 def test_a_stopped_later_does_not_fire() -> None:

@@ -169,7 +169,7 @@ def test_a_process_has_one_slot_and_a_dead_one_s_consumers_are_buried(on_disk: O
     other.bury()
     assert one.groups.peers() == {1}
     assert one.presence is not None
-    one.presence.leave()
+    one.presence.close()
     other.bury()
     assert other.groups.peers() == set()
 

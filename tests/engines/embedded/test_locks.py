@@ -149,16 +149,19 @@ def test_processes_that_crowd_a_lock_lose_no_update_and_nobody_starves(tmp_path:
     assert int(Path(path).read_bytes()) == 4 * turns
 
 
-def test_who_waits_gets_the_lock_from_one_who_takes_it_again_and_again(path: str) -> None:
-    with Child(COUNTER, path.removesuffix("lock") + "number", 10**9) as busy:
+def test_who_waits_gets_the_lock_from_one_who_takes_it_again_and_again(tmp_path: Path) -> None:
+    number = tmp_path / "number"
+    number.touch()
+    with Child(COUNTER, number, 10**9) as busy:
         busy.tell("go")
-        wait_for(lambda: Path(path.removesuffix("lock") + "number").exists())
-        lock = FileLock(path.removesuffix("lock") + "number.lock")
+        wait_for(number.read_bytes)
+        lock = FileLock(f"{number}.lock")
         for _ in range(20):
+            before = int(number.read_bytes())
+            wait_for(lambda before=before: int(number.read_bytes()) > before)  # type: ignore[misc]
             lock.acquire(10)
             lock.release()
         lock.close()
-        assert int(Path(path.removesuffix("lock") + "number").read_bytes()) > 0
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

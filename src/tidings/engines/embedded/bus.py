@@ -6,8 +6,9 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -25,7 +26,14 @@ from tidings.engines.embedded.waking.presence import Presence
 from tidings.errors import BusBusy, PublishFailed, PublishUnknown
 from tidings.model.clock import Clock, SystemClock
 from tidings.model.message import Receipt, Record
-from tidings.model.options import LEASE_SECONDS, MAX_MESSAGE_BYTES, Durability, TopicOptions
+from tidings.model.options import (
+    LEASE_SECONDS,
+    MAX_EXTEND_SECONDS,
+    MAX_MESSAGE_BYTES,
+    Durability,
+    TopicOptions,
+    check_range,
+)
 
 CARE_SECONDS = 5.0
 """How often somebody who waits looks for deaths that were not told, and for what retention no longer keeps."""
@@ -37,6 +45,16 @@ DROPS = 3
 """How often a publish follows a topic that is dropped and made again under its feet."""
 
 
+MAX_BATCH_BODY = 2**30
+"""Largest message or segment that can be asked for: the length of a batch is stored in 32 bits."""
+
+MIN_SEGMENT_BYTES = 1024
+"""Smallest segment: smaller ones hold more header than data."""
+
+MIN_LEASE_SECONDS = 0.1
+"""Shortest lease: it is renewed at a third of it, and an event loop may well be busy for some tens of milliseconds."""
+
+
 class BusOptions(Struct, frozen=True, kw_only=True):
     """The options of `memory:` and `file:` URLs."""
 
@@ -45,6 +63,11 @@ class BusOptions(Struct, frozen=True, kw_only=True):
     segment_bytes: int = SEGMENT_BYTES
     durability: Durability | None = None
     allow_network_filesystem: bool = False
+
+    def __post_init__(self) -> None:
+        check_range("max_message_bytes", self.max_message_bytes, 1, MAX_BATCH_BODY)
+        check_range("lease_seconds", self.lease_seconds, MIN_LEASE_SECONDS, MAX_EXTEND_SECONDS)
+        check_range("segment_bytes", self.segment_bytes, MIN_SEGMENT_BYTES, MAX_BATCH_BODY)
 
 
 class Bus:
@@ -62,25 +85,24 @@ class Bus:
 
     def _open(self) -> None:
         folder = self.folder
-        board: Board | None = None
-        bells: Bells | None = None
-        self.presence: Presence | None = None
         if folder is not None:
             place.prepare(folder, allow_network=self.options.allow_network_filesystem)
-        with place.refusing(folder or "memory:"):
+        with place.refusing(folder or "memory:"), ExitStack() as parts:
             self.room = Room(folder) if folder is not None else None
-            self.control = Control(folder, self.room)
+            self.control = _closing(parts, Control(folder, self.room))
             self.groups = Groups(self.control)
+            board = bells = None
+            self.presence: Presence | None = None
             if folder is not None:
-                board = Board(folder / "topics", fresh=self._is_first_of_boot())
-                bells = Bells(folder / "consumers")
-                self.presence = Presence(folder / "consumers")
-        self.catalog = Catalog(self.control, folder, self.clock, board, self.options.segment_bytes)
-        self.hub: Hub[Topic] = Hub(board, bells, self.catalog.refresh)
-        self.hub.on_death = self.bury
-        self.catalog.on_new = self.hub.discover
-        self._board, self._bells = board, bells
-        self.catalog.load()
+                board = _closing(parts, Board(folder / "topics", fresh=self._is_first_of_boot()))
+                self.presence = _closing(parts, Presence(folder / "consumers"))
+                bells = _closing(parts, Bells(folder / "consumers"))
+            self.catalog = _closing(parts, Catalog(self.control, folder, self.clock, board, self.options.segment_bytes))
+            self.hub: Hub[Topic] = _closing(parts, Hub(board, bells, self.catalog.refresh))
+            self.hub.on_death = self.bury
+            self.catalog.on_new = self.hub.discover
+            self.catalog.load()
+            self._parts = parts.pop_all()
         self.stale = False
 
     def _is_first_of_boot(self) -> bool:
@@ -109,7 +131,7 @@ class Bus:
         """Called in a forked child, where other threads' locks may be held for ever: let go without touching them."""
         self.stale = True
         self._opening = threading.RLock()
-        _orphans.append((self.control, self.catalog, self.hub, self._board, self._bells))
+        _orphans.append((self._parts, self.control, self.catalog, self.hub))
 
     # -- topics
 
@@ -240,17 +262,20 @@ class Bus:
 
     def close(self) -> None:
         _buses.discard(self)
-        if self.stale:
-            return
-        self.catalog.close()
-        self.hub.close()
-        if self._bells is not None:
-            self._bells.close()
-        if self._board is not None:
-            self._board.close()
-        if self.presence is not None:
-            self.presence.leave()
-        self.control.close()
+        if not self.stale:
+            self._parts.close()
+
+
+class _Closable(Protocol):
+    def close(self) -> object: ...
+
+
+P = TypeVar("P", bound=_Closable)
+
+
+def _closing(parts: ExitStack, part: P) -> P:
+    parts.callback(part.close)
+    return part
 
 
 # -- one bus per place and process

@@ -43,9 +43,14 @@ class Control:
         self._room = room
         self._lock = FileLock(str(folder / "control.lock")) if folder else None
         self._file = str(folder / "control.db") if folder else ":memory:"
-        with translated(self._file):
-            self._connection = apsw.Connection(self._file)
-            self._prepare()
+        try:
+            with translated(self._file):
+                self._connection = apsw.Connection(self._file)
+                self._prepare()
+        except BaseException:
+            if self._lock is not None:
+                self._lock.close()
+            raise
 
     def _prepare(self) -> None:
         connection = self._connection

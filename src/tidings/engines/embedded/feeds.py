@@ -24,6 +24,7 @@ from tidings.engines.embedded.groups import Claim, Member, Range
 from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS
 from tidings.engines.embedded.log.frame import Batch
 from tidings.engines.embedded.log.segments import LogGone
+from tidings.engines.embedded.waking.board import LOOK_SECONDS
 from tidings.errors import Closed, DamagedData, LeaseLost
 from tidings.model.options import MAX_PREFETCH, Start, SubscriptionSpec
 from tidings.model.topics import Pattern
@@ -330,8 +331,14 @@ class GroupFeed(_Feed[M]):
                 if at > claim.last:
                     break
             if not batches:
-                return self._skip(claim, at, claim.last)
+                return self._postpone(claim, at)
         return None
+
+    def _postpone(self, claim: Claim, first: int) -> None:
+        """Offsets that were given once and are not in the log, which only a loss of power brings about: whether they
+        are gone is certain when a message follows them, until then they are asked for now and then."""
+        later = Range(claim.shard, first, claim.last, claim.lease, "release", LOOK_SECONDS)
+        self._groups.settle(self._group, [later], self.clock.monotonic(), LOCK_WAIT_SECONDS)
 
     def _skip(self, claim: Claim, first: int, last: int) -> None:
         self.skipped += last - first + 1

@@ -128,7 +128,11 @@ class Groups:
         with self._control.write(durable=True) as run:
             for shard, start in starts.items():
                 run("DELETE FROM pending WHERE group_id = ? AND shard = ?", (group, shard))
-                run("INSERT OR REPLACE INTO cursors (group_id, shard, next) VALUES (?, ?, ?)", (group, shard, start))
+                run(
+                    "INSERT INTO cursors (group_id, shard, next) VALUES (?, ?, ?) "
+                    "ON CONFLICT DO UPDATE SET next = excluded.next",
+                    (group, shard, start),
+                )
 
     def cursors(self, group: int) -> dict[int, int]:
         """Return the next offset to claim for each shard that has been claimed from or bound."""
@@ -314,7 +318,7 @@ class Groups:
         elif part.action == "extend":
             run("UPDATE pending SET due = ? WHERE id = ?", (now + part.seconds, id))
         else:
-            due, back = (now + part.seconds, 0) if part.action == "nack" else (0.0, 1)
+            due, back = now + part.seconds, int(part.action == "release")
             query = "UPDATE pending SET consumer = NULL, lease = 0, due = ?, attempt = attempt - ? WHERE id = ?"
             run(query, (due, back, id))
 

@@ -24,11 +24,11 @@ LIVING = """
 def test_everybody_gets_a_slot_of_his_own_and_free_ones_are_used_again(tmp_path: Path) -> None:
     three = [Presence(tmp_path) for _ in range(3)]
     assert [each.enter() for each in three] == [0, 1, 2]
-    three[1].leave()
+    three[1].close()
     assert [three[0].is_alive(slot) for slot in range(4)] == [True, False, True, False]
     assert Presence(tmp_path).enter() == 1
     for each in three:
-        each.leave()
+        each.close()
 
 
 def test_a_death_is_seen_at_once_by_all(tmp_path: Path) -> None:
@@ -47,17 +47,17 @@ def test_a_death_is_seen_at_once_by_all(tmp_path: Path) -> None:
         assert not looking.is_alive(slot)
         assert watch(child.pid) is None
     assert looking.enter() == slot
-    looking.leave()
+    looking.close()
 
 
 def test_looking_at_a_slot_does_not_take_it(tmp_path: Path) -> None:
     one, other = Presence(tmp_path), Presence(tmp_path)
     assert one.enter() == 0
-    one.leave()
+    one.close()
     assert not other.is_alive(0)
     assert one.enter() == 0
     assert other.is_alive(0)
-    one.leave()
+    one.close()
 
 
 def test_more_processes_than_there_are_slots_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,4 +68,4 @@ def test_more_processes_than_there_are_slots_are_refused(tmp_path: Path, monkeyp
     with pytest.raises(StorageUnavailable, match="2 processes"):
         Presence(tmp_path).enter()
     for each in two:
-        each.leave()
+        each.close()

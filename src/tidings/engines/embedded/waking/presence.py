@@ -55,7 +55,7 @@ class Presence:
             os.close(fd)
         return False
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Let the slot go."""
         if self._fd >= 0:
             held.discard(self._fd)
