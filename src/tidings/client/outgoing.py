@@ -93,13 +93,16 @@ def _in_bytes(records: list[Record]) -> Iterator[list[Record]]:
         yield from _in_bytes(records[middle:])
 
 
+_LEVELS: dict[str, Durability] = {each.value: each for each in Durability}
+
+
 def level(durability: Durability | str | None, default: Durability) -> Durability:
     """Return the durability asked for."""
     if durability is None:
         return default
     try:
-        return Durability(durability)
-    except ValueError:
+        return _LEVELS[durability]
+    except (KeyError, TypeError):
         raise InvalidOption("durability", durability, f"give one of {', '.join(Durability)}") from None
 
 

@@ -115,6 +115,7 @@ class Catalog:
         self._mutex = threading.RLock()
         self._used: OrderedDict[int, Shard] = OrderedDict()
         self._newest = -1
+        self._newest_id = 0
         self.topics: dict[str, Topic] = {}
         self.on_new: Callable[[list[Topic]], None] = lambda topics: None
 
@@ -126,14 +127,24 @@ class Catalog:
             self.load()
 
     def load(self) -> None:
-        """Learn which topics there are, and show those that are new to `on_new`."""
+        """Learn which topics there are: forget those that were dropped, and show those that are new to `on_new`."""
         with self._mutex:
-            rows = self._control.read("SELECT id, name, options, first_shard FROM topics")
-            known = {topic.id: topic for topic in self.topics.values()}
-            fresh = [self._make(*row) for row in rows if row[0] not in known]
-            for id in known.keys() - {row[0] for row in rows}:
-                self._forget(known[id])
-            self.topics.update((topic.name, topic) for topic in fresh)
+            living = {row[0] for row in self._control.read("SELECT id FROM topics")}
+            for topic in [topic for topic in self.topics.values() if topic.id not in living]:
+                self._forget(topic)
+            self.learn()
+
+    def learn(self) -> None:
+        """Learn of the topics that were made since the last time; numbers are given once, and upwards."""
+        with self._mutex:
+            query = "SELECT id, name, options, first_shard FROM topics WHERE id > ? ORDER BY id"
+            fresh = [self._make(*row) for row in self._control.read(query, (self._newest_id,))]
+            for topic in fresh:
+                if topic.name in self.topics:
+                    self._forget(self.topics[topic.name])
+                self.topics[topic.name] = topic
+            if fresh:
+                self._newest_id = fresh[-1].id
         if fresh:
             self.on_new(fresh)
 
@@ -199,8 +210,8 @@ class Catalog:
             if not row:
                 self._insert(run, name, options or TopicOptions())
                 made = True
-        self.load()
-        topic = self.topics[name]
+        self.learn()
+        topic = self.find(name)
         if options is not None and topic.options != options:
             raise TopicExists(name, f"it has {topic.options}")
         return topic, made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ class EmbeddedEngine:
         shared = f"{self.name}:{folder or path} {options}"
         self._key = shared if path else f"{shared} {next(_private)}"
         self._bus = buses.acquire(self._key, lambda: Bus(folder, options))
-        self._feeds: list[TailFeed[Any] | GroupFeed[Any]] = []
+        self._feeds: weakref.WeakSet[TailFeed[Any] | GroupFeed[Any]] = weakref.WeakSet()
         self._closing = threading.Lock()
         self.closed = False
 
@@ -132,8 +133,7 @@ class EmbeddedEngine:
         """Open a feed, to be closed with the engine at the latest."""
         kind = TailFeed if spec.group is None else GroupFeed
         feed = kind(self.bus, spec, message_type)
-        self._feeds = [other for other in self._feeds if not other.closed]
-        self._feeds.append(feed)
+        self._feeds.add(feed)
         return feed
 
     # -- groups
@@ -167,7 +167,7 @@ class EmbeddedEngine:
     def close(self) -> None:
         with self._closing:
             if not self.closed:
-                for feed in self._feeds:
+                for feed in list(self._feeds):
                     feed.close()
                 self.closed = True
                 buses.release(self._key)

@@ -59,6 +59,7 @@ class _Feed(ABC, Generic[M]):
                 bus.topic(pattern.literal)
         bus.slot()
         bus.catalog.refresh()
+        bus.hub.look()
         shards = [shard for topic in matching(bus, self.patterns) for shard in topic.shards]
         for shard in shards:
             self._follow(shard)

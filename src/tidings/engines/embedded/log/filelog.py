@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, FileLock, WouldBlock
 from tidings.engines.embedded.log.frame import (
+    DATA,
     SEAL,
     SEGMENT_HEADER_BYTES,
     Batch,
@@ -42,14 +43,10 @@ RESUME_POINTS = 256
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-@contextmanager
-def storing(what: object) -> Iterator[None]:
+def _not_stored(what: object, error: OSError) -> PublishFailed:
     """The one place where errors of writing become errors of publishing."""
-    try:
-        yield
-    except OSError as error:
-        kind = StorageFull if error.errno in _FULL else PublishFailed
-        raise kind(f"{what}: {error.strerror}; nothing of this call was stored") from error
+    kind = StorageFull if error.errno in _FULL else PublishFailed
+    return kind(f"{what}: {error.strerror}; nothing of this call was stored")
 
 
 class FileLog:
@@ -85,34 +82,48 @@ class FileLog:
         crc = body_crc(body)
         count = len(records)
         now_ns = int(self._clock.now() * 1e9)
-        with self._exclusive(wait), storing(self._folder):
+        self._enter(wait)
+        try:
             segment = self._writable(now_ns)
             base = segment.next_offset
             time_ns = max(now_ns, segment.last_time_ns)
             head = batch_header(len(body), crc, base, count, time_ns, segment.salt + segment.end)
             self._write(segment, head + body)
-            if segment.advance(Header(len(body), crc, base, count, time_ns, 0)):
+            if segment.advance(Header(len(body), crc, base, count, time_ns, DATA)):
                 self._write_mark(segment)
             self._post(base + count)
             return base, (segment.base, segment.end)
+        except OSError as error:
+            raise _not_stored(self._folder, error) from error
+        finally:
+            self._leave()
 
     def sync(self, point: Point) -> None:
         """Return when the log is durable up to `point`. Raises `PublishUnknown` when that could not be proven."""
         self._sync.wait(point)
 
-    @contextmanager
-    def _exclusive(self, wait: float = LOCK_WAIT_SECONDS) -> Iterator[None]:
+    def _enter(self, wait: float) -> None:
+        """Take the mutex, then the lock of the shard. Plain calls: this is on the way of every message."""
         if not self._mutex.acquire(timeout=wait):
             raise WouldBlock if wait <= 0 else BusBusy(f"{self._folder}: a thread held the log for {wait:g} s")
         try:
-            lock = self._lock or self._open_lock()
-            lock.acquire(wait)
-            try:
-                yield
-            finally:
-                lock.release()
-        finally:
+            (self._lock or self._open_lock()).acquire(wait)
+        except BaseException:
             self._mutex.release()
+            raise
+
+    def _leave(self) -> None:
+        assert self._lock is not None
+        self._lock.release()
+        self._mutex.release()
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        self._enter(LOCK_WAIT_SECONDS)
+        try:
+            yield
+        finally:
+            self._leave()
 
     def _open_lock(self) -> FileLock:
         try:

@@ -33,6 +33,9 @@ EVENTS = 1 << 63
 _HEAD_BYTES = 64
 _WORD = struct.Struct("<Q")
 _MASKS = MAX_PROCESSES * _WORD.size
+_FEW_MASKS = 32 * _WORD.size
+_GLANCE = 16 * 1024
+"""Bytes read at first: asking the kernel for little costs less, and few buses have more shards or processes."""
 
 
 class Board:
@@ -41,6 +44,7 @@ class Board:
     def __init__(self, folder: Path, *, fresh: bool) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_TRUNC if fresh else 0)
         self._fd = os.open(folder / "board", flags, 0o600)
+        self._size = _GLANCE
 
     def post(self, shard: int, next_offset: int) -> None:
         """Say that the log of `shard` now ends before `next_offset`. Fails silently: it is only a hint."""
@@ -62,7 +66,12 @@ class Board:
         return os.pread(self._fd, 8, 8 * TOPICS_CHANGED)
 
     def look(self) -> bytes:
-        return os.pread(self._fd, _HEAD_BYTES + 8 * 2**20, 0)
+        """Return the whole board."""
+        seen = os.pread(self._fd, self._size, 0)
+        while len(seen) == self._size:
+            self._size *= 2
+            seen = os.pread(self._fd, self._size, 0)
+        return seen
 
     @staticmethod
     def head(seen: bytes, word: int) -> bytes:
@@ -110,8 +119,10 @@ class Bells:
 
     def ring(self, interest: int) -> None:
         """Wake the processes that sleep with an interest in this."""
-        masks = os.pread(self._fd, _MASKS, 0)
-        if not masks.strip(b"\0"):
+        masks = os.pread(self._fd, _FEW_MASKS, 0)
+        if len(masks) == _FEW_MASKS:
+            masks = os.pread(self._fd, _MASKS, 0)
+        if masks.count(0) == len(masks):
             return
         for slot, (mask,) in enumerate(_WORD.iter_unpack(masks[: len(masks) // 8 * 8])):
             if mask & interest and slot != self._slot:
