@@ -31,8 +31,6 @@ from tidings.errors import (
     UnsupportedFeature,
     UsageError,
 )
-from tidings.model.message import Message, Receipt
-from tidings.model.options import Durability, TopicOptions
 
 if TYPE_CHECKING:
     from tidings.client.aio.client import AsyncClient
@@ -42,6 +40,8 @@ if TYPE_CHECKING:
     from tidings.client.blocking.listener import Listener
     from tidings.client.blocking.subscription import Subscription
     from tidings.client.pubsub import PubSub
+    from tidings.model.message import Message, Receipt
+    from tidings.model.options import Durability, TopicOptions
 
 __version__ = "0.1.0"
 
@@ -50,9 +50,13 @@ _LAZY = {
     "AsyncListener": "tidings.client.aio.listener",
     "AsyncSubscription": "tidings.client.aio.subscription",
     "Client": "tidings.client.blocking.client",
+    "Durability": "tidings.model.options",
     "Listener": "tidings.client.blocking.listener",
+    "Message": "tidings.model.message",
     "PubSub": "tidings.client.pubsub",
+    "Receipt": "tidings.model.message",
     "Subscription": "tidings.client.blocking.subscription",
+    "TopicOptions": "tidings.model.options",
 }
 
 __all__ = [
@@ -93,7 +97,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a client when it is first asked for: a blocking program never imports asyncio."""
+    """Load a name when it is first asked for: a blocking program never imports asyncio, and a help text nothing."""
     if name not in _LAZY:
         raise AttributeError(f"module 'tidings' has no attribute {name!r}")
     from importlib import import_module

@@ -31,9 +31,7 @@ name begins with a separator, so the two never meet (with `re:` in front it woul
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import dropwhile
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -110,6 +108,8 @@ def _name_fault(name: str) -> str:
         return f"it contains the unprintable character U+{ord(hidden):04X}; leave it out"
     if name != name.strip():
         return "it begins or ends with a space; strip it"
+    import unicodedata  # most names are ASCII and never come here
+
     if not unicodedata.is_normalized("NFC", name):
         return "it is not in Unicode form NFC; pass it through unicodedata.normalize('NFC', ...)"
     if _EMPTY_SEGMENT.search(name):
@@ -130,22 +130,39 @@ def _pattern_fault(text: str) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
 class Pattern:
     """What one subscription asks for: a topic name, a wildcard pattern or a regular expression.
 
     Equal and hashed by its stored text, which is `str(pattern)`; it can be pickled.
     """
 
-    text: str
-    """The stored text, as `from_stored` reads it."""
-    _accepts: Callable[[str], object] = field(compare=False, repr=False)
-    literal: str | None = field(default=None, compare=False, repr=False)
-    """The one topic that matches, when the pattern is a plain name."""
-    regex: str | None = field(default=None, compare=False, repr=False)
-    """The source in RE2 syntax, when the pattern is a regular expression."""
-    paths: tuple[_Path, ...] = field(default=(), compare=False, repr=False)
-    """The ways through a `Trie`, when the pattern has wildcards."""
+    __slots__ = ("_accepts", "literal", "paths", "regex", "text")
+
+    def __init__(
+        self,
+        text: str,
+        accepts: Callable[[str], object],
+        *,
+        literal: str | None = None,
+        regex: str | None = None,
+        paths: tuple[_Path, ...] = (),
+    ) -> None:
+        """`text` is the stored text. Of a plain name `literal` is the one topic that matches, of a regular expression
+        `regex` is the source in RE2 syntax, of a wildcard pattern `paths` are the ways through a `Trie`."""
+        self.text = text
+        self._accepts = accepts
+        self.literal = literal
+        self.regex = regex
+        self.paths = paths
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pattern) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"Pattern({self.text!r})"
 
     @classmethod
     def parse(cls, text: str) -> Pattern:

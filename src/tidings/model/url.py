@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TypeVar
-from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from msgspec import Struct
@@ -33,6 +32,10 @@ def parse_url(text: str) -> URL:
     if not colon or not scheme.replace("+", "").isalnum():
         raise InvalidURL(f"url {text!r}: give scheme:place, such as file:./bus or memory:")
     path, _, query = rest.partition("?")
+    if not query and "%" not in path:
+        return URL(scheme.lower(), path, {})
+    from urllib.parse import parse_qsl, unquote  # slow to load, and most URLs have nothing to unquote
+
     return URL(scheme.lower(), unquote(path), dict(parse_qsl(query, keep_blank_values=True)))
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
@@ -116,22 +115,18 @@ def takes_topic_and_data(handler: Any) -> bool:
 
     Raises `InvalidOption` when it can be called neither way.
     """
+    import inspect  # slow to load, and needed by those who listen only
+
     if not callable(handler):
         raise InvalidOption("handler", handler, "give a function of (message) or of (topic, data)")
     try:
         signature = inspect.signature(handler)
     except (TypeError, ValueError):
         return False
-    if _can_take(signature, 1):
-        return False
-    if _can_take(signature, 2):
-        return True
+    for count in (1, 2):
+        try:
+            signature.bind(*range(count))
+        except TypeError:
+            continue
+        return count == 2
     raise InvalidOption("handler", handler, "give a function of (message) or of (topic, data)")
-
-
-def _can_take(signature: inspect.Signature, count: int) -> bool:
-    try:
-        signature.bind(*range(count))
-    except TypeError:
-        return False
-    return True
