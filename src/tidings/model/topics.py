@@ -35,6 +35,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import dropwhile
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+from msgspec import Struct
+
 from tidings.errors import InvalidPattern, InvalidTopic
 
 MAX_TOPIC_BYTES = 255
@@ -130,30 +132,22 @@ def _pattern_fault(text: str) -> str:
     return ""
 
 
-class Pattern:
+class Pattern(Struct, frozen=True, eq=False):
     """What one subscription asks for: a topic name, a wildcard pattern or a regular expression.
 
     Equal and hashed by its stored text, which is `str(pattern)`; it can be pickled.
     """
 
-    __slots__ = ("_accepts", "literal", "paths", "regex", "text")
-
-    def __init__(
-        self,
-        text: str,
-        accepts: Callable[[str], object],
-        *,
-        literal: str | None = None,
-        regex: str | None = None,
-        paths: tuple[_Path, ...] = (),
-    ) -> None:
-        """`text` is the stored text. Of a plain name `literal` is the one topic that matches, of a regular expression
-        `regex` is the source in RE2 syntax, of a wildcard pattern `paths` are the ways through a `Trie`."""
-        self.text = text
-        self._accepts = accepts
-        self.literal = literal
-        self.regex = regex
-        self.paths = paths
+    text: str
+    """The stored text, as `from_stored` reads it."""
+    accepts: Callable[[str], object]
+    """Says whether the whole of a topic matches; `matches` is the one to call."""
+    literal: str | None = None
+    """The one topic that matches, when the pattern is a plain name."""
+    regex: str | None = None
+    """The source in RE2 syntax, when the pattern is a regular expression."""
+    paths: tuple[_Path, ...] = ()
+    """The ways through a `Trie`, when the pattern has wildcards."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pattern) and other.text == self.text
@@ -208,7 +202,7 @@ class Pattern:
 
     def matches(self, topic: str) -> bool:
         """Whether the whole of `topic`, a valid name, matches; at most len(pattern) * len(topic) steps."""
-        return bool(self._accepts(topic))
+        return bool(self.accepts(topic))
 
     def __str__(self) -> str:
         return self.text

@@ -351,7 +351,6 @@ class AnyOrder(RuleBasedStateMachine):
     def seek(self, shard: int, back: int) -> None:
         self.cursors[shard] = max(0, self.desk.ends[shard] - back)
         self.desk.groups.seek("billing", {shard: self.cursors[shard]})
-        self.skipped[shard] = 0
         self.pending = {place: state for place, state in self.pending.items() if place[0] != shard}
 
     @invariant()
