@@ -34,9 +34,11 @@ from tidings.errors import (
 
 if TYPE_CHECKING:
     from tidings.client.aio.client import AsyncClient
+    from tidings.client.aio.delivery import AsyncDelivery
     from tidings.client.aio.listener import AsyncListener
     from tidings.client.aio.subscription import AsyncSubscription
     from tidings.client.blocking.client import Client
+    from tidings.client.blocking.delivery import Delivery
     from tidings.client.blocking.listener import Listener
     from tidings.client.blocking.subscription import Subscription
     from tidings.client.pubsub import PubSub
@@ -47,9 +49,11 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "AsyncClient": "tidings.client.aio.client",
+    "AsyncDelivery": "tidings.client.aio.delivery",
     "AsyncListener": "tidings.client.aio.listener",
     "AsyncSubscription": "tidings.client.aio.subscription",
     "Client": "tidings.client.blocking.client",
+    "Delivery": "tidings.client.blocking.delivery",
     "Durability": "tidings.model.options",
     "Listener": "tidings.client.blocking.listener",
     "Message": "tidings.model.message",
@@ -61,12 +65,14 @@ _LAZY = {
 
 __all__ = [
     "AsyncClient",
+    "AsyncDelivery",
     "AsyncListener",
     "AsyncSubscription",
     "BusBusy",
     "Client",
     "Closed",
     "DamagedData",
+    "Delivery",
     "Durability",
     "EngineError",
     "GroupNotFound",

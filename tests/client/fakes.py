@@ -34,6 +34,7 @@ class FakeFeed:
         self.before_fetch: Callable[[], Awaitable[None]] = nothing
         self.before_settle: Callable[[], Awaitable[None]] = nothing
         self.before_renew: Callable[[], Awaitable[None]] = nothing
+        self.before_close: Callable[[], Awaitable[None]] = nothing
         self._ready: deque[AsyncDelivery] = deque()
         self._news = asyncio.Event()
         self._next = 0
@@ -77,6 +78,7 @@ class FakeFeed:
         self.log.append("renew")
 
     async def close(self) -> None:
+        await self.before_close()
         self.log.append("close")
         self.closed = True
         self._news.set()

@@ -252,6 +252,26 @@ async def test_stopping_lets_the_handler_finish_and_begins_no_other(client: Asyn
     assert listener.error is None
 
 
+async def test_what_comes_while_it_stops_is_not_begun(client: AsyncClient, feed: FakeFeed) -> None:
+    called: list[int] = []
+    closing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def take_long() -> None:
+        closing.set()
+        await go_on.wait()
+
+    listener = await listen(client, lambda message: called.append(message.data))
+    await until(lambda: feed.asked)
+    feed.before_close = take_long
+    stopping = asyncio.ensure_future(listener.stop())
+    await closing.wait()
+    feed.put(0)
+    await until(lambda: listener.statistics().delivered == 1)
+    go_on.set()
+    await asyncio.wait_for(stopping, 5)
+    assert (called, settled(feed)) == ([], [])
+
+
 async def test_a_handler_that_does_not_end_is_cancelled_and_not_acked(
     client: AsyncClient, feed: FakeFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

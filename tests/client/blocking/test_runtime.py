@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from tests.conftest import wait_for
+from tidings import Client
 from tidings.client.blocking import runtime
 from tidings.client.blocking.runtime import Background, Later, Mutex, Signal, Ticker
 
@@ -136,6 +137,7 @@ def test_later_costs_no_thread_until_it_is_armed_and_none_after_stopping() -> No
     assert done.wait(5)
     assert watch.made() == ["tidings-ack"]
     done.clear()
+    assert not done.wait(0.02), "it works once"
     later.arm()
     assert done.wait(5), "it can be armed again"
     later.stop()
@@ -152,6 +154,24 @@ def test_a_stopped_later_does_not_fire() -> None:
     later.arm()
     later.stop()
     assert not done.wait(0.05)
+
+
+def test_closing_a_client_ends_the_threads_of_its_readers() -> None:
+    watch = Watch()
+    client = Client("memory:")
+    client.create_group("a", "g")
+    client.publish_batch("a", range(10))
+    subscription = client.subscribe("a", consumer_group="g")
+    seen: list[int] = []
+    client.listen("a", lambda message: seen.append(message.data), consumer_group="h", from_beginning=True)
+    for message in subscription:
+        if message.data == 9:
+            break
+    wait_for(lambda: len(seen) == 10)
+    assert {"tidings-renew", "tidings-ack", "tidings-listener"} <= set(watch.made())
+    client.close()
+    wait_for(lambda: watch.made() == [])
+    assert seen == list(range(10))
 
 
 def test_a_subscription_opens_at_once_and_handlers_are_plain_calls() -> None:

@@ -43,8 +43,8 @@ def records(*data: str) -> list[Record]:
     return [Record(f"id-{text}", "text/plain; charset=utf-8", text.encode()) for text in data]
 
 
-async def reader(engine: AsyncEmbeddedEngine, group: str | None = None) -> AsyncFeed[Message]:
-    return await engine.subscribe(SubscriptionSpec(patterns=parse_topics("a"), group=group), Message)
+async def reader(engine: AsyncEmbeddedEngine, group: str | None = None, topic: str = "a") -> AsyncFeed[Message]:
+    return await engine.subscribe(SubscriptionSpec(patterns=parse_topics(topic), group=group), Message)
 
 
 async def publish(engine: AsyncEmbeddedEngine, *data: str) -> None:
@@ -182,7 +182,8 @@ WRITER = """
     from tidings import Client
     with Client(sys.argv[1]) as client:
         for line in sys.stdin:
-            client.publish("a", line.strip(), durability="os")
+            topic, text = line.split()
+            client.publish(topic, text, durability="os")
 """
 
 
@@ -196,9 +197,21 @@ async def test_the_bell_of_another_process_wakes_the_loop(
         for text in ("one", "two", "three"):
             waiting = [asyncio.ensure_future(feed.fetch(1, None)) for feed in feeds]
             await asyncio.wait(waiting, timeout=0.01)
-            writer.tell(text)
+            writer.tell(f"a {text}")
             found = await asyncio.wait_for(asyncio.gather(*waiting), 20)
             assert [data(messages) for messages in found] == [[text]] * 3
+
+
+@pytest.mark.usefixtures("no_look")
+async def test_the_bell_goes_on_ringing_for_those_who_sleep_on(engine: AsyncEmbeddedEngine, tmp_path: Path) -> None:
+    """Who was woken reads no more; the others are rung all the same."""
+    feeds = [await reader(engine, topic=topic) for topic in ("a", "b", "c")]
+    waiting = [asyncio.ensure_future(feed.fetch(1, None)) for feed in feeds]
+    await asyncio.wait(waiting, timeout=0.01)
+    with Child(WRITER, f"file:{tmp_path / 'bus'}?durability=os") as writer:
+        for topic, fetching in zip("cba", reversed(waiting), strict=True):
+            writer.tell(f"{topic} {topic}")
+            assert data(await asyncio.wait_for(fetching, 20)) == [topic]
 
 
 @pytest.mark.usefixtures("no_look")
@@ -225,7 +238,7 @@ async def test_what_no_bell_told_is_found_by_looking(
     monkeypatch.setattr(engine._engine.bus.hub, "hear", lambda: None)
     with Child(WRITER, f"file:{tmp_path / 'bus'}?durability=os") as writer:
         for text in ("one", "two"):
-            writer.tell(text)
+            writer.tell(f"a {text}")
             assert data(await asyncio.wait_for(feed.fetch(1, None), 20)) == [text]
 
 

@@ -8,7 +8,7 @@ from tidings.model.message import Message
 
 
 class AsyncDelivery(Message, eq=False, gc=False):
-    """A message as a subscription yields it. Settling it again does nothing."""
+    """A message as a subscription yields it: a `Message` that can be settled. Settling it again does nothing."""
 
     settled: bool = False
     origin: Any = None

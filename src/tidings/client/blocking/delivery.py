@@ -9,7 +9,7 @@ from tidings.model.message import Message
 
 
 class Delivery(Message, eq=False, gc=False):
-    """A message as a subscription yields it. Settling it again does nothing."""
+    """A message as a subscription yields it: a `Message` that can be settled. Settling it again does nothing."""
 
     settled: bool = False
     origin: Any = None
