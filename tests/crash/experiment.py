@@ -106,8 +106,13 @@ class Experiment:
         self.kills += len(victims)
 
     def pause(self, victim: Running) -> None:
-        """Stop a worker for longer than its lease; `victim.send(signal.SIGCONT)` ends it."""
-        self._ended(victim, "expired")
+        """Stop a worker for longer than its lease; `victim.send(signal.SIGCONT)` ends it.
+
+        It may be stopped while it holds a lock of the bus, and then nobody can renew a lease either: with a lease so
+        short, all may run out.
+        """
+        for worker in self.running:
+            self._ended(worker, "expired")
         victim.send(signal.SIGSTOP)
 
     def _ended(self, victim: Running, reason: Any) -> None:
