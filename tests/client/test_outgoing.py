@@ -126,3 +126,9 @@ def test_a_forked_child_makes_other_ids() -> None:
         assert program.wait() == 0
     assert len(set(mine)) == len(set(theirs)) == 50
     assert not set(mine) & set(theirs)
+
+
+@pytest.mark.parametrize("one", ["abc", b"abc", {"a": 1}])
+def test_one_message_is_no_batch(one: Any) -> None:
+    with pytest.raises(InvalidOption, match="messages"):
+        outgoing.make_records(one, None, None, 100)

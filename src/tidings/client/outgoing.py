@@ -35,6 +35,8 @@ def make_record(data: Any, key: Any, headers: Mapping[str, str] | None, message_
 
 def make_records(messages: Iterable[Any], key: Any, headers: Mapping[str, str] | None, limit: int) -> list[Record]:
     """Return the records of many messages, which share key and headers."""
+    if isinstance(messages, (str, bytes, bytearray, Mapping)):
+        raise InvalidOption("messages", messages, "that is one message; give a list of messages, or call publish()")
     if key is not None:
         check_key(key)
     shared = check_headers(headers) if headers else None

@@ -99,7 +99,7 @@ class Place:
         return f"{self.url}{'&' if '?' in self.url else '?'}{urlencode(options)}" if options else self.url
 
     def client(self, **options: object) -> AsyncClient:
-        """Open a client. On an embedded engine the options count that the first client in a process gives."""
+        """Open a client."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="conformance")
         client = connect(self.kind, self.options(**options), self._threads)
