@@ -20,7 +20,10 @@ from tidings.engines.embedded.room import Room
 from tidings.engines.embedded.schema import DDL, SCHEMA_VERSION
 from tidings.errors import BusBusy, DamagedData, EngineError, IncompatibleFormat, StorageFull, StorageUnavailable
 
-JOURNAL_PAGES = 256
+PAGE_BYTES = 1024
+"""Size of a page: a claim or an ack changes a few bytes on half a dozen pages, and the journal takes whole pages."""
+
+JOURNAL_PAGES = 1024
 """Pages after which the journal is copied into the database, 1 MiB: it has to fit into the room that is kept free."""
 
 _ERRORS: dict[type[apsw.Error], type[EngineError]] = {
@@ -57,6 +60,7 @@ class Control:
         connection.set_busy_timeout(int(LOCK_WAIT_SECONDS * 1000))
         self._run = connection.execute
         with self._locked(LOCK_WAIT_SECONDS):
+            self._run(f"PRAGMA page_size={PAGE_BYTES}")
             self._run("PRAGMA journal_mode=WAL").fetchall()
             self._run(f"PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint={JOURNAL_PAGES}")
             self._run("PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON")
