@@ -154,7 +154,8 @@ class TestStateTable:
 
     def test_a_start_of_the_machine_frees_everything(self, desk: Desk) -> None:
         claim = desk.claim(desk.ann, 2)[0]
-        desk.groups.forget_leases()
+        with desk.control.write() as run:
+            desk.groups.forget_leases(run)
         assert desk.settle(claim, "ack") == [0, 1]
         assert desk.groups.describe("billing", "orders", desk.ends).consumers == ()
         desk.now = 1.0  # the monotonic clock began again
@@ -319,7 +320,7 @@ class AnyOrder(RuleBasedStateMachine):
         elif action == "nack":
             self.pending[place] = State(state.attempt, now + seconds)
         else:
-            self.pending[place] = State(state.attempt - 1, 0.0)
+            self.pending[place] = State(state.attempt - 1, now + seconds if seconds else 0.0)
         return True
 
     @rule(seconds=st.sampled_from([1.0, 10.0, 31.0]))

@@ -67,7 +67,12 @@ class AsyncClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        try:
+            for each in list(self._open):
+                if isinstance(each, AsyncSubscription):
+                    await each.__aexit__(kind, error, trace)
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """Stop the listeners once their handlers are done, close the subscriptions, and let go of the bus.

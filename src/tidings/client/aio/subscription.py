@@ -92,9 +92,9 @@ class AsyncSubscription:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if isinstance(error, runtime.CANCELLED):
-                self._handed = ()
-            elif error is not None and self._handed and not self._closed:
+            if error is None:
+                self._finish_handed()
+            elif self._handed and not isinstance(error, runtime.CANCELLED) and not self._closed:
                 await self._nack_handed()
         finally:
             await self.close()
@@ -107,17 +107,16 @@ class AsyncSubscription:
             runtime.log().warning("%s", lost)
 
     async def close(self) -> None:
-        """Ack what was handed out and is done, give the rest back at once, and leave. Idempotent.
+        """Ack what is done, give the rest back at once and without counting an attempt, and leave. Idempotent.
 
-        A message still being worked on, under `auto_ack`, counts as done: a loop that was left normally is. Whoever
-        waits in `fetch` gets `Closed`, and an iteration ends.
+        Under `auto_ack` what was handed out last is done when the `with` block ends normally; to a plain `close` it is
+        still being worked on, and goes back. Whoever waits in `fetch` gets `Closed`, and an iteration ends.
         """
         self._closed = True
         self._later.stop()
         if self._ticker is not None:
             self._ticker.stop()
         if self._feed is not None:
-            self._done.extend(self._handed)
             self._handed = ()
             try:
                 await self._flush_last()

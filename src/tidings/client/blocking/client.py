@@ -68,7 +68,12 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            for each in list(self._open):
+                if isinstance(each, Subscription):
+                    each.__exit__(kind, error, trace)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Stop the listeners once their handlers are done, close the subscriptions, and let go of the bus.

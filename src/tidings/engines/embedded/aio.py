@@ -8,6 +8,7 @@ works gives back what it had claimed as soon as the thread is done.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +47,8 @@ class Ears:
         woken = asyncio.Event()
 
         def wake() -> None:
-            self._loop.call_soon_threadsafe(woken.set)
+            with contextlib.suppress(RuntimeError):  # the loop was closed under a sleeper
+                self._loop.call_soon_threadsafe(woken.set)
 
         self._sleepers += 1
         feed.waker = wake
@@ -75,10 +77,17 @@ class Threads:
     """Runs calls in the loop where they do not wait, and in a thread where they would."""
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        """Begin with threads of this process: a forked child has none of its parent's."""
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="tidings")
+        self._pid = os.getpid()
 
     async def run(self, call: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
         """Call in a thread. When cancelled meanwhile, the result is undone as soon as it is there."""
+        if self._pid != os.getpid():
+            self._start()
         try:
             future = asyncio.get_running_loop().run_in_executor(self._pool, call)
         except RuntimeError as error:

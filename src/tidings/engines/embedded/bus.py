@@ -115,7 +115,7 @@ class Bus:
             if known == [(boot,)]:
                 return False
             run("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (boot,))
-        self.groups.forget_leases()
+            self.groups.forget_leases(run)
         return bool(known)
 
     def current(self) -> Bus:
@@ -246,16 +246,18 @@ class Bus:
     def care(self) -> None:
         """What is to be done now and then by whoever waits: it may wait for locks."""
         self.bury()
+        self.hub.stir()
         if self.room is not None:
             self.room.restore()
         for topic in list(self.catalog.topics.values()):
             if topic.options.retention_period is not None:
-                self._trim(topic)
+                self._trim(self.catalog, topic)
 
     @staticmethod
-    def _trim(topic: Topic) -> None:
+    def _trim(catalog: Catalog, topic: Topic) -> None:
         for shard in topic.shards:
             try:
+                catalog.use(shard)
                 shard.log.trim()
             except (LogGone, OSError, BusBusy):
                 continue

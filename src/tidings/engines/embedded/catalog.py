@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
+import shutil
 import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +22,7 @@ from tidings.engines.embedded.log.filelog import FileLog
 from tidings.engines.embedded.log.frame import Batch
 from tidings.engines.embedded.log.memorylog import MemoryLog
 from tidings.engines.embedded.log.recovery import Floor
-from tidings.engines.embedded.log.segments import LogLimits, sync_folder
+from tidings.engines.embedded.log.segments import LogGone, LogLimits, sync_folder
 from tidings.engines.embedded.log.syncing import Point
 from tidings.engines.embedded.waking.board import Board
 from tidings.errors import TopicExists, TopicNotFound
@@ -84,6 +87,14 @@ class Shard:
 _making = threading.Lock()
 
 
+def _after_fork() -> None:
+    global _making
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 class Topic:
     """A topic that exists."""
 
@@ -123,8 +134,8 @@ class Catalog:
         """Learn what others created and dropped, if the board says that they did."""
         word = self._board.topics_word() if self._board is not None else b""
         if word != self._seen:
-            self._seen = word
             self.load()
+            self._seen = word
 
     def load(self) -> None:
         """Learn which topics there are: forget those that were dropped, and show those that are new to `on_new`."""
@@ -231,17 +242,19 @@ class Catalog:
 
     def drop(self, name: str) -> Topic:
         """Remove the topic, its messages and its place in every group. Raises `TopicNotFound`."""
+        self.load()
         topic = self.find(name)
+        for shard in topic.shards:
+            with suppress(LogGone):
+                shard.log.drop()  # first, so that nobody gets a receipt for a topic that is not listed any more
         with self._control.write(durable=True) as run:
             run("DELETE FROM topics WHERE id = ?", (topic.id,))
             for shard in topic.shards:
                 run("DELETE FROM cursors WHERE shard = ?", (shard.id,))
                 run("DELETE FROM pending WHERE shard = ?", (shard.id,))
-        for shard in topic.shards:
-            shard.log.drop()
         self._forget(topic)
         if self._folder is not None:
-            shard_folder(self._folder, topic.id, 0).parent.rmdir()
+            shutil.rmtree(shard_folder(self._folder, topic.id, 0).parent, ignore_errors=True)
         return topic
 
     def close(self) -> None:

@@ -42,6 +42,7 @@ class Control:
     """Transactions on control.db. Safe to share between threads. Nobody takes the lock of a log while holding this."""
 
     def __init__(self, folder: Path | None, room: Room | None) -> None:
+        self._turn = threading.RLock()
         self._mutex = threading.RLock()
         self._room = room
         self._lock = FileLock(str(folder / "control.lock")) if folder else None
@@ -74,18 +75,19 @@ class Control:
 
     @contextmanager
     def _locked(self, wait: float) -> Iterator[None]:
-        if not self._mutex.acquire(timeout=wait):
+        if not self._turn.acquire(timeout=wait):
             raise WouldBlock if wait <= 0 else BusBusy(f"{self._file}: a thread held the control lock for {wait:g} s")
         try:
             if self._lock is not None:
                 self._lock.acquire(wait)
             try:
-                yield
+                with self._mutex:
+                    yield
             finally:
                 if self._lock is not None:
                     self._lock.release()
         finally:
-            self._mutex.release()
+            self._turn.release()
 
     @contextmanager
     def write(self, wait: float = LOCK_WAIT_SECONDS, *, durable: bool = False) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from tidings.engines.embedded import bus as buses
 from tidings.engines.embedded import place
 from tidings.engines.embedded.bus import Bus, BusOptions
-from tidings.engines.embedded.catalog import Log, Topic
+from tidings.engines.embedded.catalog import Catalog, Log, Topic
 from tidings.engines.embedded.feeds import GroupFeed, TailFeed, bind, start_offset
 from tidings.engines.embedded.log.segments import LogGone
 from tidings.engines.embedded.log.syncing import Point
@@ -96,7 +96,7 @@ class EmbeddedEngine:
 
     def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
         topic = self.bus.create_topic(name, options)
-        return _info(topic) or TopicInfo(name, topic.options, ())
+        return _info(self.bus.catalog, topic) or TopicInfo(name, topic.options, ())
 
     def drop_topic(self, name: str) -> None:
         self.bus.drop_topic(name)
@@ -107,7 +107,7 @@ class EmbeddedEngine:
         known = dict(bus.catalog.topics)
         chosen = sorted(known if names is None else known.keys() & set(names))
         with place.refusing(bus.folder):
-            return [info for name in chosen if (info := _info(known[name])) is not None]
+            return [info for name in chosen if (info := _info(bus.catalog, known[name])) is not None]
 
     # -- messages
 
@@ -173,10 +173,13 @@ class EmbeddedEngine:
                 buses.release(self._key)
 
 
-def _info(topic: Topic) -> TopicInfo | None:
+def _info(catalog: Catalog, topic: Topic) -> TopicInfo | None:
     """Return how a topic stands; None when it was dropped meanwhile."""
     try:
-        extents = [(shard.partition, *shard.log.extent()) for shard in topic.shards]
+        extents = []
+        for shard in topic.shards:
+            catalog.use(shard)
+            extents.append((shard.partition, *shard.log.extent()))
     except LogGone:
         return None
     return TopicInfo(topic.name, topic.options, tuple(PartitionInfo(*extent) for extent in extents))

@@ -60,10 +60,11 @@ class _Feed(ABC, Generic[M]):
         bus.slot()
         bus.catalog.refresh()
         bus.hub.look()
+        bus.hub.add(self)
         shards = [shard for topic in matching(bus, self.patterns) for shard in topic.shards]
         for shard in shards:
-            self._follow(shard)
-        bus.hub.add(self)
+            if shard.id not in self._shards:
+                self._follow(shard)
         bus.catalog.refresh()
         return shards
 
@@ -152,7 +153,7 @@ class TailFeed(_Feed[M]):
         self._order = itertools.count()
         for shard in self._enter():
             if spec.start == "end":
-                del self._fresh[shard.id]  # nothing to read yet; what comes from now on touches it again
+                self._fresh.pop(shard.id, None)  # nothing to read yet; what comes from now on touches it again
             self._places[shard.id] = start_offset(self.bus, shard, spec.start)
 
     def _poll(self, limit: int, wait: float) -> list[M]:
@@ -276,6 +277,9 @@ class GroupFeed(_Feed[M]):
                 if not found:
                     raise
                 break
+            except BaseException:
+                self._give_back(claims, ())
+                raise
         return found
 
     def _claim(self, limit: int, now: float, wait: float) -> list[Claim]:
@@ -346,7 +350,7 @@ class GroupFeed(_Feed[M]):
         gone = Range(claim.shard, first, last, claim.lease, "skip")
         self._groups.settle(self._group, [gone], self.clock.monotonic(), LOCK_WAIT_SECONDS)
 
-    def _give_back(self, claims: Sequence[Claim], found: list[M]) -> None:
+    def _give_back(self, claims: Sequence[Claim], found: Sequence[M]) -> None:
         """Give back what was claimed and could not be read."""
         read = {(message.lease, message.offset) for message in found}
         ranges = [
@@ -431,8 +435,11 @@ def matching(bus: Bus, patterns: Sequence[Pattern]) -> list[Topic]:
 def start_offset(bus: Bus, shard: Shard, start: Start) -> int:
     """Return the offset where reading a shard from `start` begins."""
     try:
+        if start == "end" and (written := bus.hub.written(shard.id)):
+            return written
+        bus.catalog.use(shard)
         if start == "end":
-            return bus.hub.written(shard.id) or shard.log.end()
+            return shard.log.end()
         if isinstance(start, float):
             return shard.log.find_time(int(start * 1e9))
         return start if isinstance(start, int) else shard.log.extent()[0]

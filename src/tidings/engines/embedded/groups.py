@@ -201,11 +201,11 @@ class Groups:
         """Return the process numbers of all attached consumers."""
         return {row[0] for row in self._control.read("SELECT DISTINCT pid FROM consumers")}
 
-    def forget_leases(self) -> None:
+    @staticmethod
+    def forget_leases(run: Execute) -> None:
         """After a start of the machine: every consumer is dead, and the times of its clock mean nothing now."""
-        with self._control.write() as run:
-            run("UPDATE pending SET consumer = NULL, lease = 0, due = 0")
-            run("DELETE FROM consumers")
+        run("UPDATE pending SET consumer = NULL, lease = 0, due = 0")
+        run("DELETE FROM consumers")
 
     # -- deliveries
 
@@ -318,7 +318,8 @@ class Groups:
         elif part.action == "extend":
             run("UPDATE pending SET due = ? WHERE id = ?", (now + part.seconds, id))
         else:
-            due, back = now + part.seconds, int(part.action == "release")
+            due = now + part.seconds if part.seconds or part.action == "nack" else 0.0
+            back = int(part.action == "release")
             query = "UPDATE pending SET consumer = NULL, lease = 0, due = ?, attempt = attempt - ? WHERE id = ?"
             run(query, (due, back, id))
 

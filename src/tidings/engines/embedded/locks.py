@@ -99,7 +99,14 @@ class _Waiter:
             if self._got.is_set() and not self._wanted:
                 self._queue()
             self._wanted = True
-        self._got.wait(wait)
+        try:
+            self._got.wait(wait)
+        except BaseException:  # an interrupt: nobody will come back for it
+            with self._mutex:
+                self._wanted = False
+                if self._got.is_set():
+                    _close(self._fd)
+            raise
         with self._mutex:
             self._wanted = self._got.is_set()
             return self._fd if self._wanted else None

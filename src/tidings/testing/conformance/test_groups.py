@@ -196,7 +196,7 @@ async def test_moving_a_group_takes_what_its_consumers_hold(place: Place) -> Non
     """Their acks are refused with `LeaseLost`; the messages come again, counted from the first attempt."""
     client = place.client()
     async with client.subscribe(place.topic(), consumer_group=place.group(), auto_ack=False) as subscription:
-        await client.publish_batch(place.topic(), "ab")
+        await client.publish_batch(place.topic(), ["a", "b"])
         held = await take(subscription, 2)
         await client.seek_group(place.topic(), place.group(), "beginning")
         with pytest.raises(LeaseLost) as caught:

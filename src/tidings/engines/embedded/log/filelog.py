@@ -82,7 +82,10 @@ class FileLog:
         crc = body_crc(body)
         count = len(records)
         now_ns = int(self._clock.now() * 1e9)
-        self._enter(wait)
+        try:
+            self._enter(wait)
+        except OSError as error:
+            raise _not_stored(self._folder, error) from error
         try:
             segment = self._writable(now_ns)
             base = segment.next_offset
@@ -140,7 +143,7 @@ class FileLog:
             self._forget()
             raise LogGone
         if size > segment.end and segment.scan(size):
-            recover(segment, Floor())
+            recover(segment, self._floor())
         if segment.sealed:
             segment = self._follow(segment) or self._begin(segment, now_ns)
             return self._writable(now_ns)
@@ -385,8 +388,6 @@ class FileLog:
             self._forget()
             self._segments.close()
             self._segments.drop()
-            self._folder.joinpath("lock").unlink(missing_ok=True)
-            self._folder.rmdir()
 
     def close(self) -> bool:
         """Close the files, if no sync is under way; they open again on the next use."""

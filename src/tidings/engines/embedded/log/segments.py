@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from bisect import bisect_right
 from collections import OrderedDict
 from pathlib import Path
@@ -135,12 +136,13 @@ class Segments:
         index_path(self._folder, base).unlink(missing_ok=True)
 
     def drop(self) -> None:
-        """Remove everything. Emptied first, so that whoever has a file open sees it shrink and learns of it."""
-        for base in self.refresh():
-            os.truncate(log_path(self._folder, base), 0)
-            self._remove(base)
-        for left in self._folder.glob("*.new"):
-            left.unlink()
+        """Remove the folder. Renamed first, so that nobody makes anything in it; then the files are emptied, so that
+        whoever has one open sees it shrink and learns of it."""
+        gone = self._folder.with_name(f"{self._folder.name}.gone")
+        self._folder.rename(gone)
+        for path in gone.glob("*.log"):
+            os.truncate(path, 0)
+        shutil.rmtree(gone)
 
     def close(self) -> None:
         while self._old:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from tidings.errors import PublishUnknown
+from tidings.engines.embedded.log.segments import LogGone
+from tidings.errors import EngineError, PublishUnknown
 
 Point = tuple[int, int]
 """A place in a log that can be synced: the base of a segment and a byte position in it."""
@@ -36,7 +37,10 @@ class GroupSync:
             if self._failed >= point:
                 raise _unproven(None)
             self.busy = True
-        error = self._lead()
+        try:
+            error = self._lead()
+        except (EngineError, LogGone) as failure:  # it could not be opened again: what is stored may be synced or not
+            raise PublishUnknown(f"syncing to the disk was not possible: {failure!r}") from failure
         if error is not None:
             raise _unproven(error) from error
 

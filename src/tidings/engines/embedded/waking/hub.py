@@ -129,7 +129,7 @@ class Hub(Generic[T]):
             self._board.bump(word)
             self._bells.ring(EVENTS)
         if word == GROUPS_CHANGED:
-            self._stir()
+            self.stir()
 
     def discover(self, topics: list[T]) -> None:
         """Show new topics to the feeds whose patterns match."""
@@ -139,8 +139,8 @@ class Hub(Generic[T]):
             for feed in feeds:
                 feed.discover(topic)
 
-    def _stir(self) -> None:
-        for feed in self._feeds:
+    def stir(self) -> None:
+        for feed in tuple(self._feeds):
             feed.stir()
 
     def written(self, shard: int) -> int:
@@ -172,7 +172,7 @@ class Hub(Generic[T]):
         if Board.head(seen, TOPICS_CHANGED) != Board.head(now, TOPICS_CHANGED):
             self._refresh()
         if Board.head(seen, GROUPS_CHANGED) != Board.head(now, GROUPS_CHANGED):
-            self._stir()
+            self.stir()
 
     # -- sleeping
 
@@ -196,6 +196,7 @@ class Hub(Generic[T]):
         event = threading.Event()
         feed.waker = event.set
         try:
+            self.arm()
             if not feed.is_ready():
                 event.wait(seconds)
         finally:
@@ -203,7 +204,7 @@ class Hub(Generic[T]):
 
     def _hand_over(self, leader: Listener[T]) -> None:
         """Wake one of those who wait for others, so that somebody keeps watch."""
-        for feed in self._feeds:
+        for feed in tuple(self._feeds):
             if feed is not leader and (waker := feed.waker) is not None:
                 waker()
                 return
