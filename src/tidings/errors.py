@@ -126,7 +126,8 @@ class StorageFull(PublishFailed):
 
 
 class BusBusy(PublishFailed):
-    """Another process held a lock of the bus for longer than `LOCK_WAIT_SECONDS` (it may be stopped)."""
+    """Somebody held a lock of the bus for longer than `LOCK_WAIT_SECONDS` (a stopped process, perhaps), or the topic
+    was dropped again and again meanwhile."""
 
     retryable = True
 

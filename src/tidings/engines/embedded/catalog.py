@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import shutil
 import threading
 import zlib
 from collections import OrderedDict
@@ -254,6 +253,8 @@ class Catalog:
                 run("DELETE FROM pending WHERE shard = ?", (shard.id,))
         self._forget(topic)
         if self._folder is not None:
+            import shutil  # slow to load, and few programs drop topics
+
             shutil.rmtree(shard_folder(self._folder, topic.id, 0).parent, ignore_errors=True)
         return topic
 

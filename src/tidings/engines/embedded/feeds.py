@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import json
 import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic
 
+import msgspec
 from msgspec.structs import replace
 
 from tidings.engines.embedded import place
@@ -31,7 +31,7 @@ from tidings.model.topics import Pattern
 from tidings.spi import M, Settlement
 
 REMEMBERED_ACKS = 1000
-"""Ranges acked lately: an ack may be repeated as long as its first time is among them. As many as a prefetch holds."""
+"""Ranges acked lately: an ack may be repeated while its first time is among them; as many as the usual prefetch."""
 
 
 class _Feed(ABC, Generic[M]):
@@ -256,7 +256,7 @@ class GroupFeed(_Feed[M]):
 
     def _who(self) -> Member:
         if self._member is None:
-            shards = json.dumps(list(self._shards))
+            shards = msgspec.json.encode(list(self._shards)).decode()
             self._member = Member(self._group, self._consumer, shards, self.bus.options.lease_seconds)
         return self._member
 

@@ -13,11 +13,11 @@ none of these.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from tidings.engines.embedded.control import Control
@@ -140,7 +140,7 @@ class Groups:
 
     def describe(self, name: str, topic: str, ends: dict[int, int]) -> GroupInfo:
         """Return how the group stands on a topic whose shards end at `ends`."""
-        group, shards = self.find(name), json.dumps(list(ends))
+        group, shards = self.find(name), msgspec.json.encode(list(ends)).decode()
         among = "shard IN (SELECT value FROM json_each(?))"
         cursors = self._control.read(
             f"SELECT shard, next, skipped, rejected FROM cursors WHERE group_id = ? AND {among}", (group, shards)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from bisect import bisect_right
 from collections import OrderedDict
 from pathlib import Path
@@ -138,6 +137,8 @@ class Segments:
     def drop(self) -> None:
         """Remove the folder. Renamed first, so that nobody makes anything in it; then the files are emptied, so that
         whoever has one open sees it shrink and learns of it."""
+        import shutil  # slow to load, and few programs drop topics
+
         gone = self._folder.with_name(f"{self._folder.name}.gone")
         self._folder.rename(gone)
         for path in gone.glob("*.log"):

@@ -7,7 +7,7 @@ for each process that sleeps; publishers read it after writing, and ring those t
 Why no wake-up is lost: a sleeper writes its mask, then looks at the board; a publisher writes the board, then looks for
 masks. Whatever the order, one of the two sees the other. A publisher removes the mask before it rings, so a process
 that is on its feet is not rung again. If it dies in between, the sleeper's own look around after `LOOK_SECONDS` finds
-out.
+out; if it dies between the log and the board, its message has no receipt yet and shows with the next one.
 """
 
 from __future__ import annotations
