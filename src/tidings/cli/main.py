@@ -45,6 +45,10 @@ class Verbs(click.Group):
         except ReaderGone:
             abandon_stdout()
             ctx.exit(0)
+        except OSError as error:
+            click.echo(f"Error: {error.filename or 'writing to stdout'}: {error.strerror}", err=True)
+            abandon_stdout()
+            ctx.exit(ERROR)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import select
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -42,6 +43,17 @@ def write(text: str | bytes) -> None:
 def write_json(values: Iterable[Any]) -> None:
     """Write one line of JSON for each value."""
     write(b"".join(msgspec.json.encode(value) + b"\n" for value in values))
+
+
+def check_reader() -> None:
+    """Raise `ReaderGone` when stdout is a pipe that nobody reads any more."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):
+        return  # not a file at all: captured by a test
+    if any(event & select.POLLERR for _, event in poll.poll(0)):
+        raise ReaderGone
 
 
 def abandon_stdout() -> None:

@@ -11,7 +11,7 @@ import click
 from tidings import Client, LeaseLost, Message, Subscription
 from tidings.cli.interrupts import Interrupts
 from tidings.cli.options import duration, url_option
-from tidings.cli.output import message_fields, message_line, on_terminal, say, write, write_json
+from tidings.cli.output import check_reader, message_fields, message_line, on_terminal, say, write, write_json
 
 TIMED_OUT = 4
 
@@ -63,16 +63,23 @@ def subscribe(
         raise SystemExit(TIMED_OUT)
 
 
+LOOK_SECONDS = 1.0
+"""How often a wait looks whether anybody still reads the output: `subscribe ... | head` ends soon after head does."""
+
+
 def read(subscription: Subscription, interrupts: Interrupts, count: int | None, deadline: float | None) -> int:
     """Write messages until `count` or the deadline is reached; return how many of `count` are missing."""
     left = count
     limit = 1
     while left is None or left > 0:
         with interrupts.waiting():
-            wait = None if deadline is None else max(0.0, deadline - time.monotonic())
+            wait = LOOK_SECONDS if deadline is None else min(LOOK_SECONDS, max(0.0, deadline - time.monotonic()))
             batch = subscription.fetch(min(limit, left or limit), wait)
         if not batch:
-            break
+            check_reader()
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+            continue
         show(batch)
         try:
             subscription.ack(batch)

@@ -38,4 +38,4 @@ def _plugin(scheme: str, table: dict[str, str], group: str) -> Any:
 
     for found in entry_points(group=group, name=scheme):
         return found.load()
-    raise InvalidURL(f"no engine for {scheme}:{suggestion(scheme, tuple(table))}")
+    raise InvalidURL(f"tidings has no engine for {scheme!r} URLs{suggestion(scheme, tuple(table))}")

@@ -305,9 +305,10 @@ class Reader:
         self.skipped = 0
 
     def settled(self, message_id: str) -> bool:
-        """Whether somebody rejected it, or acked it and was not refused (the answer may be unknown)."""
+        """Whether somebody rejected it, or acked it: confirmed, or not refused (the answer may be unknown)."""
         rejected = any(not nack.requeue for nack in self.nacks.get(message_id, ()))
-        return rejected or self.attempted[message_id] > self.refused[message_id]
+        acked = message_id in self.acks or self.attempted[message_id] > self.refused[message_id]
+        return rejected or acked
 
     @property
     def durable(self) -> bool:

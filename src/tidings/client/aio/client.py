@@ -28,7 +28,7 @@ from tidings.model.options import (
     resolve_place,
     resolve_start,
 )
-from tidings.model.topics import Topics, parse_topics, validate_topic
+from tidings.model.topics import Pattern, Topics, parse_topics, validate_topic
 from tidings.spi import AsyncFeed, GroupInfo, TopicInfo
 
 C = TypeVar("C", bound="AsyncClient")
@@ -266,8 +266,16 @@ class AsyncClient:
         return await self._engine.groups(topic)
 
     async def get_consumer_lag(self, topic: str, group: str) -> int:
-        """Return how many messages of the topic the group has not acked yet. Raises `GroupNotFound`."""
-        for found in await self._engine.groups(validate_topic(topic)):
-            if found.group == group:
-                return found.lag
-        raise GroupNotFound(group, topic)
+        """Return how many messages of the topic, or of all topics of a pattern, the group has not acked yet.
+
+        Raises `GroupNotFound` when the group collects from none of them.
+        """
+        pattern = Pattern.parse(topic)
+        lags = [
+            found.lag
+            for found in await self._engine.groups(pattern.literal)
+            if found.group == group and pattern.matches(found.topic)
+        ]
+        if not lags:
+            raise GroupNotFound(group, topic)
+        return sum(lags)

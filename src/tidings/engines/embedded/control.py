@@ -7,6 +7,7 @@ busy handler is unfair: of six writers two starved for as long as the others wer
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ class Control:
         self._file = str(folder / "control.db") if folder else ":memory:"
         try:
             with translated(self._file):
+                if folder is not None:
+                    _create_private(self._file)
                 self._connection = apsw.Connection(self._file)
                 self._prepare()
         except BaseException:
@@ -124,6 +127,15 @@ class Control:
             self._connection.close()
             if self._lock is not None:
                 self._lock.close()
+
+
+def _create_private(path: str) -> None:
+    """Make the file readable for its owner only, as SQLite would not. Never opened when it exists: closing it again
+    would let go of the locks that SQLite has on it in this process."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
 
 
 @contextmanager

@@ -39,9 +39,19 @@ def prepare(folder: Path, *, allow_network: bool) -> Format:
                 f"{folder} is on {kind}: locks and syncs are not dependable there. Use a local disk, a broker (nats:, "
                 "redis:, amqp:), or ?allow_network_filesystem=1 if only one machine uses it"
             )
+        found = _read_format(folder) or _begin(folder)
         for name in ("topics", "consumers"):
             folder.joinpath(name).mkdir(0o700, exist_ok=True)
-        return _read_format(folder) or _write_format(folder)
+        return found
+
+
+def _begin(folder: Path) -> Format:
+    """Make a new bus of a folder, unless it is somebody else's: one with other things in it."""
+    others = [name for name in os.listdir(folder) if not name.startswith("FORMAT") and name != "lost+found"]
+    found = _read_format(folder)  # another process may have begun it meanwhile
+    if found is None and others:
+        raise StorageUnavailable(f"{folder} is no bus and not empty ({others[0]!r} is in it); give another directory")
+    return found or _write_format(folder)
 
 
 def _read_format(folder: Path) -> Format | None:
@@ -128,11 +138,13 @@ def refusing(what: object) -> Iterator[None]:
 def translated(what: object, error: OSError) -> EngineError:
     """Return the error of tidings that says what the operating system said."""
     if isinstance(error, PermissionError):
-        return StorageUnavailable(f"{what}: permission denied ({error.filename}); the bus belongs to its owner")
+        return StorageUnavailable(f"{what}: permission denied ({error.filename}); a bus has to be written to")
     if error.errno in _FULL:
         return StorageFull(f"{what}: {error.strerror}; nothing of this call was stored")
     if error.errno == errno.EROFS:
         return StorageUnavailable(f"{what}: the file system is read-only; a bus has to be written to")
-    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP):
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return StorageUnavailable(f"{what}: {error.filename} is not a directory")
+    if error.errno in (errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP):
         return StorageUnavailable(f"{what}: {error.strerror} ({error.filename})")
     return EngineError(f"{what}: {error}")

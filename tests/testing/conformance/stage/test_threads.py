@@ -50,6 +50,9 @@ async def test_calls_run_in_threads_of_their_own(client: AsyncClient, threads: T
             waiting = asyncio.ensure_future(subscription.fetch(1, timeout=None))
             await client.publish("a", 1)
             assert [message.data for message in await waiting] == [1]
+        async with asyncio.timeout(10):
+            while not seen:
+                await asyncio.sleep(0)
         await listener.stop()
         assert listener.failed == 0
     assert seen == [1]
