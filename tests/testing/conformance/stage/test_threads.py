@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from tidings import AsyncClient, Client, InvalidTopic
+from tidings.testing.conformance.stage.place import until
 from tidings.testing.conformance.stage.threads import InThreads
 
 
@@ -50,9 +51,7 @@ async def test_calls_run_in_threads_of_their_own(client: AsyncClient, threads: T
             waiting = asyncio.ensure_future(subscription.fetch(1, timeout=None))
             await client.publish("a", 1)
             assert [message.data for message in await waiting] == [1]
-        async with asyncio.timeout(10):
-            while not seen:
-                await asyncio.sleep(0)
+        await until(lambda: seen, within=10)
         await listener.stop()
         assert listener.failed == 0
     assert seen == [1]
