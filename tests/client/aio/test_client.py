@@ -203,6 +203,21 @@ async def test_closing_goes_from_the_readers_to_the_engine(client: AsyncClient, 
     await client.close()
 
 
+async def test_an_exception_out_of_the_block_of_the_client_nacks_what_was_in_hand(engine: FakeEngine) -> None:
+    """Also when the subscription has no block of its own."""
+    engine.feed.put(0, 1)
+
+    async def fail() -> None:
+        async with AsyncClient("fake:") as client:
+            async for _ in client.subscribe("a", consumer_group="g"):
+                raise ValueError("body")
+
+    with pytest.raises(ValueError, match="body"):
+        await fail()
+    assert [(action, offset) for call in engine.feed.settled for action, offset, _ in call] == [("nack", 0)]
+    assert (engine.closed, engine.left_open) == (1, [])
+
+
 async def test_one_that_cannot_be_closed_keeps_no_other_open(client: AsyncClient, engine: FakeEngine) -> None:
     """All are closed, then the engine, and then the error is told."""
     subscriptions = [client.subscribe("a", consumer_group="g") for _ in range(4)]

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.engines.child import Child
+from tidings import Client
 from tidings.engines.embedded import aio
-from tidings.engines.embedded.aio import AsyncEmbeddedEngine, Threads, open_engine
+from tidings.engines.embedded.aio import AsyncEmbeddedEngine, LoopFeed, Threads, open_engine
 from tidings.engines.embedded.control import Control
 from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, WouldBlock
 from tidings.errors import Closed, PublishUnknown
@@ -326,3 +327,42 @@ async def test_a_loop_that_reads_no_more_is_left_alone(tmp_path: Path) -> None:
     await engine.close()
     assert len(watched) == 1
     assert not loop.remove_reader(watched[0])
+
+
+def test_a_loop_that_was_closed_under_a_sleeper_harms_nobody_else(tmp_path: Path) -> None:
+    """Whoever publishes in the same process would wake him."""
+    loop = asyncio.new_event_loop()
+    engine = open_engine(parse_url(f"file:{tmp_path / 'bus'}"))
+    feed = loop.run_until_complete(reader(engine))
+    assert isinstance(feed, LoopFeed)
+    sleeper = loop.create_task(feed.fetch(1, None))
+    loop.run_until_complete(until(lambda: feed._feed.waker is not None))
+    loop.close()
+    with Client(f"file:{tmp_path / 'bus'}") as other:
+        assert other.publish("a", "x").offset == 0
+    coroutine = sleeper.get_coro()
+    assert coroutine is not None
+    coroutine.close()
+    engine._engine.close()
+    engine._threads.close()
+
+
+FORKING = """
+    import asyncio, os, signal, sys
+    from tidings import AsyncClient
+    client = AsyncClient(sys.argv[1])
+    offset = lambda: asyncio.run(client.publish("a", "x")).offset
+    print("parent", offset())
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)  # whoever waits for ever is killed
+        print("child", offset())
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print("parent", offset())
+"""
+
+
+def test_a_forked_child_has_threads_of_its_own(tmp_path: Path) -> None:
+    with Child(FORKING, f"file:{tmp_path / 'bus'}") as child:
+        assert [child.line() for _ in range(4)] == ["parent 0", "child 1", "0", "parent 2"]

@@ -17,6 +17,7 @@ from tidings.engines.embedded import bus as module
 from tidings.engines.embedded import place
 from tidings.engines.embedded.bus import CARE_SECONDS, DROPS, Bus, BusOptions
 from tidings.engines.embedded.catalog import Log, Shard
+from tidings.engines.embedded.groups import Groups
 from tidings.engines.embedded.log.filelog import FileLog
 from tidings.engines.embedded.log.memorylog import MemoryLog
 from tidings.engines.embedded.log.segments import LogGone
@@ -221,6 +222,54 @@ def test_after_a_start_of_the_machine_hints_and_leases_mean_nothing(
     after = on_disk()
     assert (after.hub.written(shard), after.groups.peers()) == (0, set())
     assert after.topic("orders").shards[0].log.end() == 2
+
+
+def test_a_boot_whose_first_process_died_at_once_is_noted_by_the_next(
+    on_disk: OpenBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new boot and the end of all leases are written together."""
+    before = on_disk()
+    with before.control.write() as run:
+        run("INSERT INTO consumers (group_id, name, slot, pid) VALUES (1, 'ann', 7, 1)")
+    monkeypatch.setattr(place, "boot_id", lambda: "another start")
+
+    def die(*arguments: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Groups, "forget_leases", die)
+        with pytest.raises(SystemExit):
+            on_disk()
+    assert on_disk().groups.peers() == set()
+
+
+@pytest.mark.parametrize("log_is_gone", [False, True])
+def test_after_a_drop_that_broke_off_no_receipt_is_given_for_what_nobody_can_read(
+    on_disk: OpenBus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log_is_gone: bool
+) -> None:
+    here, there = on_disk(), on_disk()
+    here.append("orders", records(b"0"), Durability.OS)
+    real = FileLog.drop
+
+    def break_off(log: FileLog) -> None:
+        if log_is_gone:
+            real(log)
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileLog, "drop", break_off)
+        with pytest.raises(SystemExit):
+            there.drop_topic("orders")
+    try:
+        (receipt,), _ = here.append("orders", records(b"1"), Durability.OS)
+    except BusBusy:
+        assert log_is_gone
+    else:
+        assert (receipt.offset, b"1") in stored(on_disk().catalog.find("orders").shards[0].log)
+    on_disk().drop_topic("orders")
+    assert [path.name for path in (tmp_path / "bus" / "topics").iterdir()] == ["board"]
+    (receipt,), _ = there.append("orders", records(b"new"), Durability.OS)
+    assert stored(on_disk().catalog.find("orders").shards[0].log) == [(receipt.offset, b"new")]
 
 
 def test_who_names_the_same_place_shares_one_bus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines.child import Child
 from tests.engines.embedded.log.sample import records
 from tests.engines.hands import Hands
 from tidings.engines.embedded import catalog as module
@@ -118,6 +119,39 @@ def test_a_dropped_topic_leaves_nothing(open_catalog: OpenCatalog, bus: Path) ->
     topic, made = other.create("orders", None)
     assert made
     assert topic.shards[0].log.extent()[:2] == (0, 0)
+
+
+def test_a_topic_that_another_process_dropped_is_not_found(open_catalog: OpenCatalog) -> None:
+    one, other = open_catalog(), open_catalog()
+    one.create("orders", None)[0].shards[0].log.append(records(b"x"))
+    other.drop("orders")
+    with pytest.raises(TopicNotFound):
+        one.drop("orders")
+    assert one.topics == {}
+
+
+FORKING = """
+    import os, signal, sys
+    from pathlib import Path
+    from tidings.engines.embedded import catalog
+    from tidings.engines.embedded.bus import Bus, BusOptions
+    from tidings.model.message import Record
+    from tidings.model.options import Durability
+    bus = Bus(Path(sys.argv[1]), BusOptions())
+    bus.create_topic("orders", None)
+    with catalog._making:  # as another thread would hold it
+        child = os.fork()
+        if child == 0:
+            signal.alarm(5)  # whoever waits for ever is killed
+            bus.append("orders", [Record("id", "t", b"x")], Durability.OS)
+            os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_child_that_was_forked_while_a_log_was_made_makes_its_own(bus: Path) -> None:
+    with Child(FORKING, bus / "bus") as child:
+        assert child.line() == "0"
 
 
 def test_equal_keys_share_a_shard_and_others_take_turns(open_catalog: OpenCatalog) -> None:

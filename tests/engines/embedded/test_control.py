@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apsw
 import pytest
 
+from tests.conftest import wait_for
 from tests.engines.child import Child
 from tidings.engines.embedded.control import Control, translated
 from tidings.engines.embedded.locks import WouldBlock
@@ -121,6 +124,19 @@ def test_a_stopped_writer_holds_nobody_up_for_longer_than_the_bound_and_a_killed
         assert names(control) == ["before"], "reading waits for nobody"
         child.kill()
     add(control, "after")
+    assert names(control) == ["after", "before"]
+
+
+def test_reading_does_not_wait_for_a_thread_that_waits_to_write(control: Control, tmp_path: Path) -> None:
+    add(control, "before")
+    with ThreadPoolExecutor(2) as pool:
+        with Child(HOLDER, tmp_path) as child:
+            assert child.line() == "held"
+            writing = pool.submit(add, control, "after")
+            wait_for(lambda: any(thread.name == "tidings-lock" for thread in threading.enumerate()))
+            assert pool.submit(names, control).result(3) == ["before"]
+            child.kill()
+        writing.result(10)
     assert names(control) == ["after", "before"]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import wait_for
 from tidings.engines.embedded import bus as buses
+from tidings.engines.embedded import catalog
 from tidings.engines.embedded.engine import EmbeddedEngine, open_engine
 from tidings.errors import (
     Closed,
@@ -334,3 +335,24 @@ def test_feeds_that_were_closed_are_forgotten(engine: EmbeddedEngine) -> None:
     for _ in range(20):
         engine.subscribe(spec("a"), Message).close()
     assert len(engine._feeds) <= 1
+
+
+def test_looking_at_many_topics_keeps_few_files_open(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they are listed or read from their beginnings; a bus may have more topics than a process descriptors."""
+    monkeypatch.setattr(catalog, "OPEN_LOGS", 2)
+    engine = opened(f"file:{tmp_path}/bus")
+
+    def open_logs() -> int:
+        links = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return len([link for link in links if link.startswith(str(tmp_path)) and link.endswith(".log")])
+
+    for number in range(6):
+        engine.publish(f"t/{number}", records("x"), Durability.OS)
+    assert open_logs() == 2
+    assert len(engine.topics()) == 6
+    assert open_logs() == 2
+    feed = engine.subscribe(spec("t/*", start="beginning"), Message)
+    assert open_logs() == 2
+    assert len(feed.fetch(100, 0)) == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import pytest
 
 from tests.engines.embedded.log.sample import records
 from tests.engines.hands import Hands
+from tidings.engines.embedded import feeds as module
 from tidings.engines.embedded.bus import Bus, BusOptions
+from tidings.engines.embedded.catalog import Topic
 from tidings.engines.embedded.feeds import GroupFeed, TailFeed, bind, start_offset
 from tidings.engines.embedded.groups import Range
 from tidings.engines.embedded.locks import WouldBlock
-from tidings.errors import Closed, DamagedData, GroupNotFound, LeaseLost
+from tidings.errors import BusBusy, Closed, DamagedData, GroupNotFound, LeaseLost
 from tidings.model.message import Message
 from tidings.model.options import Durability, SubscriptionSpec, TopicOptions
-from tidings.model.topics import parse_topics
+from tidings.model.topics import Pattern, parse_topics
 from tidings.spi import Settlement
 
 LEASE = 30.0
@@ -129,6 +132,24 @@ class TestTemporary:
         advance(here, 1)
         here.hub.look()
         assert data(feed.poll(10)) == [b"first"]
+
+    @pytest.mark.parametrize("of_group", [False, True])
+    def test_a_topic_that_appears_while_subscribing_is_not_missed(
+        self, bus: Bus, monkeypatch: pytest.MonkeyPatch, of_group: bool
+    ) -> None:
+        real = module.matching
+
+        def slow(bus: Bus, patterns: Sequence[Pattern]) -> list[Topic]:
+            found = real(bus, patterns)
+            monkeypatch.setattr(module, "matching", real)
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(bus.create_topic, "orders/new", None).result(10)
+            return found
+
+        monkeypatch.setattr(module, "matching", slow)
+        feed = consumer(bus, "orders/*") if of_group else tail(bus, "orders/*")
+        publish(bus, "orders/new", b"x")
+        assert data(feed.poll(10)) == [b"x"]
 
     def test_what_is_nacked_comes_again_to_this_one_alone(self, bus: Bus) -> None:
         feed, other = tail(bus, "orders"), tail(bus, "orders")
@@ -313,6 +334,32 @@ class TestGroup:
         bus.groups.seek("billing", {bus.topic("orders").shards[0].id: 3})
         bus.announce_groups()
         assert data(feed.poll(10)) == [b"3", b"4"]
+
+    def test_what_is_claimed_and_cannot_be_read_goes_back_at_once(
+        self, bus: Bus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        feed, other = consumer(bus, "orders"), consumer(bus, "orders")
+        publish(bus, "orders", b"a", b"b")
+        assert data(feed.poll(1)) == [b"a"]
+
+        def busy(offset: int) -> None:
+            raise BusBusy("a stopped process holds the lock")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bus.topic("orders").shards[0].log, "read", busy)
+            with pytest.raises(BusBusy):
+                feed.poll(1)
+        assert [(message.record.data, message.attempt) for message in other.poll(10)] == [(b"b", 1)]
+
+    def test_care_finds_what_a_process_did_that_died_before_it_could_tell(self, bus: Bus) -> None:
+        feed = consumer(bus, "orders")
+        publish(bus, "orders", b"a")
+        settle(feed, feed.poll(1), "ack")
+        assert feed.poll(1) == []
+        bus.groups.seek("billing", {bus.topic("orders").shards[0].id: 0})
+        bus.care()
+        assert feed.is_ready()
+        assert data(feed.poll(1)) == [b"a"]
 
     def test_a_dropped_group_delivers_nothing_any_more(self, bus: Bus) -> None:
         feed = consumer(bus, "orders")

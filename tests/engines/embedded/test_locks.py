@@ -126,6 +126,38 @@ def test_a_lock_that_comes_when_nobody_wants_it_any_more_is_let_go(path: str, ho
     other.close()
 
 
+@pytest.mark.parametrize("got_it", [False, True])
+def test_an_interrupt_during_the_wait_leaves_no_lock_behind(
+    path: str, monkeypatch: pytest.MonkeyPatch, got_it: bool
+) -> None:
+    """Whether the lock came a moment before the interrupt or comes after it."""
+    holder, interrupted = FileLock(path), FileLock(path)
+    real = threading.Event.wait
+
+    def wait(event: threading.Event, seconds: float | None = None) -> bool:
+        if seconds is None:  # a thread that starts
+            return real(event)
+        if got_it:
+            holder.release()
+            assert real(event, 10)
+        raise KeyboardInterrupt
+
+    holder.acquire()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Event, "wait", wait)
+        with pytest.raises(KeyboardInterrupt):
+            interrupted.acquire(10)
+    if not got_it:
+        holder.release()
+    for lock in (holder, interrupted, holder):
+        lock.acquire(5)
+        lock.release()
+        lock.acquire(5)
+        lock.release()
+    holder.close()
+    interrupted.close()
+
+
 def test_a_killed_holder_holds_nothing(path: str, holder: Child) -> None:
     lock = FileLock(path)
     holder.kill()

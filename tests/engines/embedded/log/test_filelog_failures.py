@@ -321,3 +321,31 @@ def test_the_newest_segment_with_a_lost_end_is_told_when_it_was_written_in_this_
     assert damage.value.resume_offset == 25
     assert log.append(records(b"25"))[0] == 25
     assert contents(log, 25) == numbered(25, 1)
+
+
+def test_damage_at_the_end_of_a_log_that_is_open_is_kept_and_its_offsets_are_not_given_again(folder: Path) -> None:
+    """Another process has written, and maybe acked, what this one finds damaged when it appends."""
+    floor = Floor(written=2)
+    here, there = file_log(folder, floor=floor), file_log(folder, floor=floor)
+    fill(here, 1)
+    fill(there, 1)
+    content = bytearray(log_path(folder, 0).read_bytes())
+    content[content.rindex(b"\xf1TDB") + 20] ^= 1
+    log_path(folder, 0).write_bytes(content)
+    assert here.append(records(b"2"))[0] == 2
+    assert contents(here, 2) == contents(file_log(folder, floor=floor), 2) == [(2, b"2")]
+    found, damages = readable(file_log(folder, floor=floor))
+    assert (found, [damage.resume_offset for damage in damages]) == ([(0, b"0"), (2, b"2")], [2])
+
+
+def test_without_a_descriptor_for_the_lock_nothing_is_stored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = file_log(folder)
+
+    def refuse(*arguments: object, **options: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(PublishFailed, match="nothing of this call was stored"):
+            log.append(records(b"x"))
+    assert log.append(records(b"0"))[0] == 0

@@ -9,8 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.conftest import wait_for
+from tidings.engines.embedded.log.segments import LogGone
 from tidings.engines.embedded.log.syncing import GroupSync, Point
-from tidings.errors import PublishUnknown
+from tidings.errors import BusBusy, PublishUnknown
 
 PATIENCE = 10.0
 
@@ -94,3 +95,18 @@ def test_a_sync_that_breaks_off_lets_the_others_go_on(disk: Disk) -> None:
     assert not sync.busy
     sync.wait((0, 5))
     assert (disk.flushes, sync.synced) == (2, (0, 9))
+
+
+@pytest.mark.parametrize("failure", [LogGone(), BusBusy("a stopped process holds the lock")])
+def test_what_cannot_be_opened_again_to_sync_it_is_unknown(failure: Exception) -> None:
+    """It was stored before, so nobody may be told that it was not."""
+
+    def gone() -> tuple[Point, OSError | None]:
+        raise failure
+
+    sync = GroupSync(gone)
+    for _ in range(2):
+        with pytest.raises(PublishUnknown) as told:
+            sync.wait((0, 5))
+        assert told.value.__cause__ is failure
+        assert not sync.busy

@@ -212,6 +212,22 @@ class TestBetweenProcesses:
                 sleepers[shard].result(PATIENCE / 2)
         assert [feed.told for feed in feeds] == [[0], [1], [2], [3], [4]]
 
+    def test_who_begins_to_follow_a_shard_while_another_thread_keeps_watch_is_woken(
+        self, here: Process, there: Process
+    ) -> None:
+        """The one on watch asked to be rung for the shards of then."""
+        first = here.feed(1)
+        with ThreadPoolExecutor(2) as pool:
+            watching = pool.submit(sleep_until_told, here.hub, first)
+            wait_for(lambda: first.waker is not None)
+            second = here.feed(2)
+            sleeper = pool.submit(sleep_until_told, here.hub, second)
+            wait_for(lambda: second.waker is not None)
+            there.publish(2, 1)
+            assert sleeper.result(PATIENCE / 2) == [2]
+            there.publish(1, 1)
+            assert watching.result(PATIENCE / 2) == [1]
+
     def test_a_look_round_makes_up_for_every_lost_ring(
         self, here: Process, there: Process, monkeypatch: pytest.MonkeyPatch
     ) -> None:
