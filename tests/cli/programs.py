@@ -117,4 +117,4 @@ def interrupt(program: subprocess.Popen[bytes], number: signal.Signals = signal.
 
 
 def lines_of(output: bytes) -> list[Any]:
-    return [msgspec.json.decode(line) for line in output.splitlines()]
+    return [msgspec.json.decode(line) for line in output.split(b"\n") if line]

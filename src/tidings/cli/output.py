@@ -34,7 +34,12 @@ def say(text: str) -> None:
 def write(text: str | bytes) -> None:
     """Write to stdout, at once. Raises `ReaderGone`."""
     try:
-        click.echo(text, nl=False)
+        if isinstance(text, str):
+            click.echo(text, nl=False)
+        else:
+            rest = memoryview(text)
+            while rest:  # an unbuffered pipe takes a part when a signal comes
+                rest = rest[sys.stdout.buffer.write(rest) :]
         sys.stdout.flush()
     except BrokenPipeError:
         raise ReaderGone from None

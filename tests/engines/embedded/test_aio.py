@@ -343,6 +343,8 @@ def test_a_loop_that_was_closed_under_a_sleeper_harms_nobody_else(tmp_path: Path
     coroutine = sleeper.get_coro()
     assert coroutine is not None
     coroutine.close()
+    assert engine._ears is not None
+    engine._ears.close()
     engine._engine.close()
     engine._threads.close()
 

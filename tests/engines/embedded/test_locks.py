@@ -149,10 +149,9 @@ def test_an_interrupt_during_the_wait_leaves_no_lock_behind(
             interrupted.acquire(10)
     if not got_it:
         holder.release()
+    wait_for(lambda: not any(thread.name == "tidings-lock" for thread in threading.enumerate()))
     for lock in (holder, interrupted, holder):
-        lock.acquire(5)
-        lock.release()
-        lock.acquire(5)
+        lock.acquire(1)
         lock.release()
     holder.close()
     interrupted.close()

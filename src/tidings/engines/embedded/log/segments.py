@@ -140,7 +140,10 @@ class Segments:
         import shutil  # slow to load, and few programs drop topics
 
         gone = self._folder.with_name(f"{self._folder.name}.gone")
-        self._folder.rename(gone)
+        try:
+            self._folder.rename(gone)
+        except FileNotFoundError:
+            raise LogGone from None
         for path in gone.glob("*.log"):
             os.truncate(path, 0)
         shutil.rmtree(gone)
