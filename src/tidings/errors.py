@@ -109,6 +109,15 @@ class GroupNotFound(UsageError):
         self.topic = topic
 
 
+class TooManySubscribers(UsageError):
+    """The topic has as many subscriptions attached as its option `max_subscribers` allows."""
+
+    def __init__(self, topic: str, limit: int) -> None:
+        super().__init__(f"topic {topic!r} has {limit} subscribers, the most its max_subscribers allows")
+        self.topic = topic
+        self.limit = limit
+
+
 class EngineError(TidingsError):
     """The storage or the broker failed. `retryable`: the same call may succeed later."""
 
@@ -123,6 +132,21 @@ class StorageFull(PublishFailed):
     """The disk has no room. Nothing of this call was stored; what was acknowledged before is safe."""
 
     retryable = True
+
+
+class TopicFull(PublishFailed):
+    """The topic has `max_length` messages that a group has not settled. Nothing of this call was stored."""
+
+    retryable = True
+
+    def __init__(self, topic: str, max_length: int, group: str) -> None:
+        super().__init__(
+            f"topic {topic!r} is full: group {group!r} has {max_length} messages or more to settle (max_length); "
+            "wait, add consumers, or drop_group() if nobody reads it any more"
+        )
+        self.topic = topic
+        self.max_length = max_length
+        self.group = group
 
 
 class BusBusy(PublishFailed):
@@ -173,3 +197,43 @@ class LeaseLost(EngineError):
         super().__init__(f"lease lost on {topic!r} offset {shown}: it has gone, or will go, to another consumer")
         self.topic = topic
         self.offsets = offsets
+
+
+class UnreadableData(EngineError):
+    """The compressed data of a message is not what `compression` makes; `reason` says what is the matter."""
+
+    def __init__(self, compression: str, reason: str) -> None:
+        super().__init__(f"data compressed with {compression} cannot be read: {reason}")
+        self.compression = compression
+        self.reason = reason
+
+
+class DecompressionBomb(EngineError):
+    """The compressed data of a message holds more than `limit` bytes. Reading stopped there."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"the compressed data holds more than {limit} bytes; if its publisher can be trusted, "
+            "open the client with a higher ?max_message_bytes="
+        )
+        self.limit = limit
+
+
+class PackageMissing(UsageError):
+    """`feature` needs a Python package that is not installed."""
+
+    def __init__(self, feature: str, package: str) -> None:
+        super().__init__(f"{feature} needs a package that is not installed: pip install {package}")
+        self.feature = feature
+        self.package = package
+
+
+class SchemaMismatch(UsageError):
+    """`data` does not fit the schema of `topic`: at `path` (such as `items[2].name`; empty: the whole), for `reason`."""
+
+    def __init__(self, topic: str, path: str, reason: str) -> None:
+        at = f" at {path!r}" if path else ""
+        super().__init__(f"data does not fit the schema of topic {topic!r}{at}: {reason}")
+        self.topic = topic
+        self.path = path
+        self.reason = reason

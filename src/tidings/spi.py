@@ -12,8 +12,9 @@ from typing import Protocol, TypeVar
 from msgspec import Struct
 
 from tidings.model.capability import Capability
+from tidings.model.clock import Clock
 from tidings.model.message import Message, Receipt, Record
-from tidings.model.options import Durability, Start, SubscriptionSpec, TopicOptions
+from tidings.model.options import Durability, PublishOptions, Start, SubscriptionSpec, TopicOptions
 
 M = TypeVar("M", bound=Message)
 
@@ -50,11 +51,14 @@ class ConsumerInfo(Struct, frozen=True):
     held: int
 
 
-class GroupInfo(Struct, frozen=True):
-    """One group on one topic. `lag` counts what is not acked yet: not yet delivered, held, and waiting for a retry.
+class GroupInfo(Struct, frozen=True, kw_only=True):
+    """One group on one topic. `lag` counts what is not settled yet: not yet delivered, held, and waiting for a retry;
+    `lag_seconds` is the age of the oldest of these.
 
-    `skipped` counts messages that retention removed before the group had read them, `rejected` those that its consumers
-    gave up on.
+    The others are totals since the group was made: `acked`; `dead`, given up on; `expired` before they were delivered;
+    `skipped`, removed by retention or overflow before they were read; `redelivered` and `failed` (nacked or rejected)
+    count deliveries. Every message of the topic since the group's start is in exactly one of lag, acked, dead, expired
+    and skipped, unless the group was moved by `seek_group`.
     """
 
     group: str
@@ -62,18 +66,81 @@ class GroupInfo(Struct, frozen=True):
     lag: int
     held: int
     retrying: int
+    acked: int
+    dead: int
+    expired: int
     skipped: int
-    rejected: int
+    redelivered: int
+    failed: int
+    lag_seconds: float
     consumers: tuple[ConsumerInfo, ...]
 
 
+class SubscriberInfo(Struct, frozen=True):
+    """One attached subscription: `group` is None for a temporary one; `since` is seconds since the epoch."""
+
+    consumer: str
+    group: str | None
+    pid: int
+    since: float
+
+
+class TopicStatistics(Struct, frozen=True, kw_only=True):
+    """How a topic does. Counts are totals over its groups since they were made; rates are per second.
+
+    `published` counts from the topic's first message on; `pending` is the largest lag of a group; `scheduled` what is
+    to be delivered later. `publish_rate` is over the last `window` seconds and derived from the log; `consume_rate`
+    (acks) and `error_rate` (failed deliveries, as a share of those acked or failed) over about as long.
+    """
+
+    topic: str
+    window: float
+    published: int
+    consumed: int
+    pending: int
+    scheduled: int
+    expired: int
+    dead: int
+    skipped: int
+    redelivered: int
+    lag_seconds: float
+    publish_rate: float
+    consume_rate: float
+    error_rate: float
+    subscribers: tuple[SubscriberInfo, ...]
+    groups: tuple[GroupInfo, ...]
+
+
+class Health(Struct, frozen=True):
+    """Whether an engine can store and deliver, and if not, why: a line for each problem."""
+
+    ok: bool
+    engine: str
+    problems: tuple[str, ...]
+
+
 class Settlement(Struct, frozen=True):
-    """What became of one delivery. `action`: "ack" (done), "nack" (again after `seconds`), "reject" (given up,
-    counted), "release" (again at once and without counting the attempt), "extend" (keep it for `seconds` from now)."""
+    """What became of one delivery.
+
+    `action`: "ack" (done), "nack" (again after `seconds`, None: as the topic's options say, and a dead letter when these
+    allow no further delivery), "reject" (given up: a dead letter), "expire" (its time had passed), "release" (again at
+    once and without counting the attempt), "extend" (keep it for `seconds` from now). `reason` and `error` go into the
+    dead letter.
+    """
 
     message: Message
     action: str
-    seconds: float = 0.0
+    seconds: float | None = None
+    reason: str = ""
+    error: str = ""
+
+
+class Output(Struct, frozen=True):
+    """A message that a transaction publishes."""
+
+    topic: str
+    record: Record
+    options: PublishOptions
 
 
 class Feed(Protocol[M]):
@@ -105,6 +172,14 @@ class Feed(Protocol[M]):
         """
         ...
 
+    def commit(self, settlements: Sequence[Settlement], outputs: Sequence[Output], durability: Durability) -> None:
+        """Record the settlements and publish the outputs: all of it or nothing, whatever dies meanwhile
+        (`Capability.TRANSACTIONS`). When this returns, that has reached `durability`.
+
+        Raises `LeaseLost` when one delivery is no longer this feed's, or another error: nothing took effect.
+        """
+        ...
+
     def renew(self) -> None:
         """Renew the leases of everything this feed holds; called every `renew_every` seconds while its reader lives."""
         ...
@@ -121,9 +196,15 @@ class Engine(Protocol):
     capabilities: frozenset[Capability]
     default_durability: Durability
     max_message_bytes: int
+    clock: Clock
 
     def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
         """Make the topic, or return it when it exists with these options; raises `TopicExists` when they differ."""
+        ...
+
+    def alter_topic(self, name: str, options: TopicOptions) -> TopicInfo:
+        """Give the topic other options, which hold for what is published and fetched from now on; the number of
+        partitions stays. Raises `TopicNotFound`, `InvalidOption`."""
         ...
 
     def drop_topic(self, name: str) -> None:
@@ -134,8 +215,8 @@ class Engine(Protocol):
         """Return the topics, or those of `names` that exist, sorted by name."""
         ...
 
-    def publish(self, topic: str, records: Sequence[Record], durability: Durability) -> list[Receipt]:
-        """Store the records, all or none per partition, in order; return when they have reached `durability`.
+    def publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
+        """Store the records, all or none per partition, in order; return when they have reached the durability.
 
         A missing topic is made with default options. Raises `PublishFailed` (nothing will be delivered) or
         `PublishUnknown` (may be). Being cancelled is `PublishUnknown`.
@@ -144,7 +225,8 @@ class Engine(Protocol):
 
     def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> Feed[M]:
         """Return a feed that builds its messages as `message_type(record, topic, partition, offset, published_at,
-        attempt, lease)`. Everything published after this returns is seen, also on topics that appear later."""
+        attempt, lease, priority)`. Everything published after this returns is seen, also on topics that appear
+        later. Raises `TooManySubscribers`."""
         ...
 
     def close(self) -> None:
@@ -172,8 +254,28 @@ class Groups(Protocol):
         ...
 
 
-class GroupEngine(Engine, Groups, Protocol):
-    """A blocking engine with consumer groups."""
+class Scheduling(Protocol):
+    """The optional ability `Capability.DELAY`, blocking form."""
+
+    def cancel(self, receipt: Receipt) -> bool:
+        """Take back a message that is to be delivered later; False when it was delivered or taken back already."""
+        ...
+
+
+class Statistics(Protocol):
+    """The optional ability `Capability.STATISTICS`, blocking form."""
+
+    def statistics(self, topic: str, window: float) -> TopicStatistics:
+        """Return how the topic does, with rates over the last `window` seconds. Raises `TopicNotFound`."""
+        ...
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the engine, a line each: nothing, when it can store and deliver."""
+        ...
+
+
+class FullEngine(Engine, Groups, Scheduling, Statistics, Protocol):
+    """A blocking engine with all abilities."""
 
 
 class AsyncFeed(Protocol[M]):
@@ -189,6 +291,10 @@ class AsyncFeed(Protocol[M]):
 
     async def settle(self, settlements: Sequence[Settlement]) -> None: ...
 
+    async def commit(
+        self, settlements: Sequence[Settlement], outputs: Sequence[Output], durability: Durability
+    ) -> None: ...
+
     async def renew(self) -> None: ...
 
     async def close(self) -> None: ...
@@ -201,14 +307,17 @@ class AsyncEngine(Protocol):
     capabilities: frozenset[Capability]
     default_durability: Durability
     max_message_bytes: int
+    clock: Clock
 
     async def create_topic(self, name: str, options: TopicOptions) -> TopicInfo: ...
+
+    async def alter_topic(self, name: str, options: TopicOptions) -> TopicInfo: ...
 
     async def drop_topic(self, name: str) -> None: ...
 
     async def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]: ...
 
-    async def publish(self, topic: str, records: Sequence[Record], durability: Durability) -> list[Receipt]: ...
+    async def publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]: ...
 
     async def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> AsyncFeed[M]: ...
 
@@ -227,5 +336,19 @@ class AsyncGroups(Protocol):
     async def groups(self, topic: str | None = None) -> list[GroupInfo]: ...
 
 
-class AsyncGroupEngine(AsyncEngine, AsyncGroups, Protocol):
-    """An asynchronous engine with consumer groups."""
+class AsyncScheduling(Protocol):
+    """`Scheduling`, awaited."""
+
+    async def cancel(self, receipt: Receipt) -> bool: ...
+
+
+class AsyncStatistics(Protocol):
+    """`Statistics`, awaited."""
+
+    async def statistics(self, topic: str, window: float) -> TopicStatistics: ...
+
+    async def problems(self) -> list[str]: ...
+
+
+class AsyncFullEngine(AsyncEngine, AsyncGroups, AsyncScheduling, AsyncStatistics, Protocol):
+    """An asynchronous engine with all abilities."""

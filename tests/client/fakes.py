@@ -13,7 +13,7 @@ from tidings.model.capability import Capability
 from tidings.model.codec import encode
 from tidings.model.message import Receipt, Record, StoredRecord
 from tidings.model.options import Durability, Start, SubscriptionSpec, TopicOptions
-from tidings.spi import AsyncFeed, AsyncGroupEngine, GroupInfo, M, Settlement, TopicInfo
+from tidings.spi import AsyncFeed, AsyncFullEngine, GroupInfo, M, Settlement, TopicInfo
 
 
 async def nothing() -> None:
@@ -155,4 +155,4 @@ class FakeEngine:
 
 
 _feed_proof: type[AsyncFeed[AsyncDelivery]] = FakeFeed
-_engine_proof: type[AsyncGroupEngine] = FakeEngine
+_engine_proof: type[AsyncFullEngine] = FakeEngine

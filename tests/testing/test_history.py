@@ -1,94 +1,21 @@
-"""The record survives its writer: torn tails, several files, one real clock, and the views on it."""
+"""The files of all processes become one history, and the views on it say what happened."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.testing.story import TOPIC, Story
-from tidings.testing.history import (
-    AckOk,
-    Delivered,
-    Drained,
-    History,
-    HistoryDamaged,
-    HistoryWriter,
-    Invoked,
-    Nacked,
-    now,
-    payload_hash,
-    read_events,
-)
+from tidings.testing.events import AckOk, CommitOk, Delivered, Drained, HistoryWriter, Invoked, Nacked
+from tidings.testing.history import History
 
 
 def _all_kinds() -> Story:
-    story = Story().opened().invoked("a").receipt("a", 0).invoked("b").failed("b").invoked("c").unknown("c")
-    story.delivered("a", 0).refused("a").nacked("a").acked("a").died().skipped(1).healed().drained(pending=1)
-    return story
-
-
-def test_every_kind_of_event_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    story = _all_kinds()
-    with HistoryWriter(tmp_path / "h") as writer:
-        for event in story.events:
-            writer.append(event)
-    assert read_events(tmp_path / "h") == story.events
-
-
-def test_an_event_is_in_the_file_when_append_returns(tmp_path: Path) -> None:
-    code = (
-        "import os, sys, pathlib\n"
-        "from tidings.testing.history import *\n"
-        "w = HistoryWriter(pathlib.Path(sys.argv[1]))\n"
-        "for n in range(50): w.append(AckOk(at=n, group='g', consumer='c', id=str(n)))\n"
-        "os.kill(os.getpid(), 9)\n"
-    )
-    path = tmp_path / "h"
-    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False, timeout=30)
-    assert done.returncode == -9
-    assert [event.at for event in read_events(path)] == list(range(50))
-
-
-def test_a_torn_last_line_is_dropped_wherever_it_is_torn(tmp_path: Path) -> None:
-    path = tmp_path / "h"
-    with HistoryWriter(path) as writer:
-        for event in _all_kinds().events[:3]:
-            writer.append(event)
-    whole = path.read_bytes()
-    start = whole[:-1].rfind(b"\n") + 1
-    for end in range(start, len(whole)):
-        path.write_bytes(whole[:end])
-        assert read_events(path) == _all_kinds().events[:2]
-
-
-def test_damage_before_the_last_line_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "h"
-    with HistoryWriter(path) as writer:
-        for event in _all_kinds().events:
-            writer.append(event)
-    lines = path.read_bytes().split(b"\n")
-    lines[2] = lines[2][:-4]
-    path.write_bytes(b"\n".join(lines))
-    with pytest.raises(HistoryDamaged) as caught:
-        History.merge([path])
-    assert (caught.value.path, caught.value.line) == (path, 3)
-
-
-def test_an_event_of_an_unknown_kind_is_damage(tmp_path: Path) -> None:
-    path = tmp_path / "h"
-    path.write_bytes(b'{"event":"miracle","at":1}\n')
-    with pytest.raises(HistoryDamaged):
-        read_events(path)
-
-
-def test_a_file_belongs_to_one_writer(tmp_path: Path) -> None:
-    HistoryWriter(tmp_path / "h").close()
-    with pytest.raises(FileExistsError):
-        HistoryWriter(tmp_path / "h")
+    story = Story().declared().opened().invoked("a").receipt("a", 0).invoked("b").failed("b").invoked("c").unknown("c")
+    story.delivered("a", 0).refused("a").nacked("a").acked("a").died().skipped(1).invoked("d", due=9).cancelled("d")
+    story.output("x", "t").committed("t", "a").output("y", "u").uncommitted("u", "a").rejected("c")
+    return story.healed().drained(pending=1).buried("c").counted(2, acked=1, dead=1).waiting(0)
 
 
 def test_files_merge_by_time_and_an_empty_file_is_a_history(tmp_path: Path) -> None:
@@ -98,19 +25,6 @@ def test_files_merge_by_time_and_an_empty_file_is_a_history(tmp_path: Path) -> N
             for event in part:
                 writer.append(event)
     assert History.merge(sorted(tmp_path.iterdir())).events == events
-
-
-def test_the_clock_is_one_for_all_processes() -> None:
-    before = now()
-    code = "from tidings.testing.history import now; print(now())"
-    between = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=30)
-    assert before < int(between.stdout) < now()
-
-
-def test_a_payload_hash_tells_single_bits_apart() -> None:
-    data = os.urandom(64)
-    flipped = [data[:n] + bytes([data[n] ^ 1]) + data[n + 1 :] for n in range(64)]
-    assert len({payload_hash(each) for each in (data, *flipped)}) == 65
 
 
 def test_retries_of_one_id_are_one_publish() -> None:
@@ -143,7 +57,10 @@ def test_a_reader_collects_its_own_events() -> None:
     reader = _all_kinds().history().readers["billing"]
     assert [type(event) for event in reader.deliveries] == [Delivered]
     assert isinstance(reader.acks["a"], AckOk)
-    assert [type(nack) for nack in reader.nacks["a"]] == [Nacked]
+    assert [type(nack) for nack in reader.nacks("a")] == [Nacked]
+    assert [letter.reason for letter in reader.dead["c"]] == ["rejected"]
+    assert list(reader.rejects) == ["c"]
+    assert reader.counted[TOPIC].dead == 1
     assert isinstance(reader.drained, Drained)
     assert (reader.durable, reader.skipped, reader.reach) == (True, 1, {(TOPIC, 0, ""): (0, 0)})
 
@@ -157,6 +74,11 @@ def test_a_reader_collects_its_own_events() -> None:
         (Story().delivered("a", 0).refused("a").acking("a", "c2"), True),
         (Story().delivered("a", 0).nacked("a"), False),
         (Story().delivered("a", 0).nacked("a", requeue=False), True),
+        (Story().delivered("a", 0).nacked("a", requeue=False).lost("a"), False),
+        (Story().delivered("a", 0).nacked("a").buried("a"), True),
+        (Story().delivered("a", 0).committing("t", "a"), True),
+        (Story().delivered("a", 0).uncommitted("t", "a"), False),
+        (Story().delivered("a", 0).acking("a").delivered("a", 0, "c2", attempt=2), False),
     ],
 )
 def test_what_counts_as_settled(story: Story, settled: bool) -> None:
@@ -173,3 +95,54 @@ def test_events_of_ids_never_invoked_are_no_publishes() -> None:
     history = Story().receipt("ghost", 0).failed("ghost").history()
     assert history.publishes == {}
     assert isinstance(Story().invoked("a").history().events[0], Invoked)
+
+
+def test_a_commit_answers_for_all_of_its_inputs() -> None:
+    reader = (
+        Story().delivered("a", 0).delivered("b", 1).acked("b").committed("t", "a", "b").history().readers["billing"]
+    )
+    assert isinstance(reader.acks["a"], CommitOk)
+    assert isinstance(reader.acks["b"], AckOk)
+    assert reader.acked_alone == {"b"}
+
+
+def test_a_refusal_answers_the_last_call_of_its_consumer() -> None:
+    story = Story().delivered("a", 0).delivered("a", 0, "c2", attempt=2).acking("a").nacked("a").acking("a", "c2")
+    reader = story.lost("a").history().readers["billing"]
+    assert [(type(call).__name__, call.consumer) for call in reader.calls["a"]] == [
+        ("AckInvoked", "c1"),
+        ("AckInvoked", "c2"),
+    ]
+    assert (reader.refused, reader.nacked) == (1, 1)
+
+
+def test_a_transaction_is_dropped_unless_it_may_have_been_committed() -> None:
+    story = Story().output("x", "given up").output("y", "refused").uncommitted("refused", "a")
+    story.output("z", "done").committed("done", "a").output("q", "unanswered").committing("unanswered", "b")
+    found = story.history().transactions
+    assert {name: each.dropped for name, each in found.items()} == {
+        "given up": True,
+        "refused": True,
+        "done": False,
+        "unanswered": False,
+    }
+    assert [output.id for output in found["done"].outputs] == ["z"]
+    assert found["done"].ok is not None
+    assert found["unanswered"].ok is None
+
+
+def test_what_was_taken_back_and_when_it_expires() -> None:
+    story = Story().scheduled("a", "b", "c", due=9).cancelled("a").cancelling("b").cancelled("c", done=False)
+    story.invoked("d", expires=5).unknown("d").invoked("d", expires=8)
+    publishes = story.history().publishes
+    assert [(each.cancelling, each.cancelled) for each in publishes.values()] == [
+        (True, True),
+        (True, False),
+        (True, False),
+        (False, False),
+    ]
+    assert (publishes["a"].scheduled, publishes["d"].scheduled, publishes["d"].expires) == (True, False, 8)
+
+
+def test_seen_is_what_somebody_got_or_what_died() -> None:
+    assert Story().invoked("a").delivered("b", 0).buried("c").history().seen == {"b", "c"}

@@ -59,3 +59,21 @@ def test_violations_found_by_other_means_join_the_report() -> None:
 
 def test_phantoms_are_counted() -> None:
     assert check(Story().delivered("ghost", 0).history()).figures.phantoms == 1
+
+
+def test_delivery_policies_are_counted_and_told_when_they_were_used() -> None:
+    assert "transactions" not in str(check(_faulty_but_correct().history()))
+    story = Story().opened(ordered=True).opened("ledger", topic="invoices").declared().published("a", "b", "c", key="k")
+    story.scheduled("d", due=1000).cancelled("d").published("a").delivered("a", 0).output("x", "t")
+    story.committing("t", "a").died().delivered("b", 1, "c2").output("y", "u").committed("u", "b", consumer="c2")
+    story.delivered("c", 2, "c2").output("z", "v").rejected("c", "c2").healed().drained().invoiced("x", "y")
+    story.buried("c", 2).counted(3, acked=2, dead=1)
+    report = check(story.history())
+    assert report.ok, report
+    text = str(report)
+    assert "published 4: acked 4" in text
+    assert "committed 1, dropped 1, without an answer 1 (of which 1 took effect), outputs 2" in text
+    assert "published again with the same id 1" in text
+    assert "dead letters 1, redriven 0, expired 0" in text
+    assert "scheduled 1, taken back 1" in text
+    assert "ordered keys 1, partitions handed over 1" in text

@@ -31,6 +31,6 @@ def groups(*, topic: str | None, url: str | None) -> None:
     else:
         rows = []
         for info in found:
-            figures = (info.lag, info.held, info.retrying, info.skipped, info.rejected, len(info.consumers))
+            figures = (info.lag, info.held, info.retrying, info.skipped, info.dead, len(info.consumers))
             rows.append((info.group, info.topic, *(f"{figure:,}" for figure in figures)))
         write_table(COLUMNS, rows, texts=2)

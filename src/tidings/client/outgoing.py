@@ -4,19 +4,139 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypedDict
 
-from tidings.errors import InvalidOption, MessageTooLarge, UnencodableData
+from msgspec import Struct
+
+from tidings.errors import InvalidOption, MessageTooLarge, UnencodableData, UnsupportedFeature
+from tidings.model.capability import Capability
+from tidings.model.clock import Clock
 from tidings.model.codec import encode
+from tidings.model.compression import choose
 from tidings.model.message import Record
 from tidings.model.options import (
     MAX_BATCH_BYTES,
     MAX_HEADER_BYTES,
     MAX_HEADERS,
     MAX_KEY_BYTES,
+    MAX_SCHEDULE_SECONDS,
+    NORMAL_PRIORITY,
     Durability,
+    Guarantee,
+    PublishOptions,
+    SubscriptionSpec,
+    TopicOptions,
+    check_priority,
+    check_range,
 )
+
+
+class PublishTerms(TypedDict, total=False):
+    """The keyword parameters of `publish`."""
+
+    partition_key: str | None
+    priority: str | int
+    ttl_seconds: float | None
+    delay_seconds: float | None
+    deliver_at: datetime | None
+    headers: Mapping[str, str] | None
+    message_id: str | None
+    compression: str | None
+    durability: Durability | str | None
+
+
+class Terms(Struct, frozen=True, gc=False):
+    """How to publish: the engine's part of it, and when the messages expire, in seconds since the epoch."""
+
+    options: PublishOptions
+    expires_at: float | None = None
+
+
+class Target(Protocol):
+    """What is needed of an engine."""
+
+    name: str
+    capabilities: frozenset[Capability]
+    default_durability: Durability
+    max_message_bytes: int
+    clock: Clock
+
+
+_PLAIN = {each: Terms(PublishOptions(each)) for each in Durability}
+
+
+def plain(durability: Durability | str | None, default: Durability) -> Terms:
+    """Return the terms of a publish that asks for nothing but a durability."""
+    return _PLAIN[level(durability, default)]
+
+
+def make_terms(engine: Target, terms: PublishTerms) -> Terms:
+    """Check the parameters of a publish against what the engine can do."""
+    durability = level(terms.get("durability"), engine.default_durability)
+    priority = check_priority(terms.get("priority", NORMAL_PRIORITY))
+    compression = choose(terms.get("compression"))
+    now = engine.clock.now()
+    deliver_at = _deliver_at(terms.get("delay_seconds"), terms.get("deliver_at"), now)
+    expires_at = None
+    if (ttl := terms.get("ttl_seconds")) is not None:
+        check_range("ttl_seconds", ttl, 0.001, MAX_SCHEDULE_SECONDS)
+        expires_at = (deliver_at or now) + ttl
+    demand(engine, Capability.PRIORITY, priority != NORMAL_PRIORITY)
+    demand(engine, Capability.COMPRESSION, compression is not None)
+    demand(engine, Capability.DELAY, deliver_at is not None)
+    demand(engine, Capability.EXPIRY, expires_at is not None)
+    return Terms(PublishOptions(durability, priority, deliver_at, compression), expires_at)
+
+
+def _deliver_at(delay: float | None, moment: datetime | None, now: float) -> float | None:
+    """Return when to deliver, None for at once."""
+    if delay is not None and moment is not None:
+        raise InvalidOption("deliver_at", moment, "give delay_seconds or deliver_at, not both")
+    if delay is not None:
+        check_range("delay_seconds", delay, 0, MAX_SCHEDULE_SECONDS)
+        return now + delay if delay else None
+    if moment is None:
+        return None
+    if not isinstance(moment, datetime):
+        raise InvalidOption("deliver_at", moment, "give a datetime")
+    if moment.timestamp() > now + MAX_SCHEDULE_SECONDS:
+        raise InvalidOption("deliver_at", moment, f"give a time within {MAX_SCHEDULE_SECONDS / 86400:g} days")
+    return moment.timestamp()
+
+
+def demand(engine: Target, capability: Capability, wanted: bool = True) -> None:
+    """Raise `UnsupportedFeature` when the engine cannot do what is wanted."""
+    if wanted and capability not in engine.capabilities:
+        raise UnsupportedFeature(engine.name, capability.value, "use an engine that can, such as file: or memory:")
+
+
+def check_reading(engine: Target, spec: SubscriptionSpec) -> None:
+    """Check what a subscription asks for against what the engine can do."""
+    if spec.key is not None:
+        check_key(spec.key, "partition_key_filter")
+    demand(engine, Capability.GROUPS, spec.group is not None)
+    demand(engine, Capability.ORDERING, spec.ordering)
+    demand(engine, Capability.PARTITIONS, spec.partitions is not None)
+    demand(engine, Capability.PRIORITY, spec.priority_order)
+
+
+def abilities_of(options: TopicOptions) -> dict[Capability, bool]:
+    """Return which abilities of an engine the options of a topic need."""
+    usual = TopicOptions()
+    return {
+        Capability.PARTITIONS: options.partitions > 1,
+        Capability.AT_MOST_ONCE: options.delivery is Guarantee.AT_MOST_ONCE,
+        Capability.DEDUPLICATION: options.delivery is Guarantee.EXACTLY_ONCE,
+        Capability.RETENTION: any((options.retention_period, options.retention_bytes, options.retention_messages)),
+        Capability.EXPIRY: options.message_ttl is not None,
+        Capability.DEAD_LETTERS: (options.max_retries, options.dead_letter_topic)
+        != (usual.max_retries, usual.dead_letter_topic),
+        Capability.MAX_LENGTH: options.max_length is not None,
+        Capability.MAX_SUBSCRIBERS: options.max_subscribers is not None,
+        Capability.COMPRESSION: options.compression is not None,
+    }
 
 
 def make_record(data: Any, key: Any, headers: Mapping[str, str] | None, message_id: Any, limit: int) -> Record:
@@ -33,10 +153,13 @@ def make_record(data: Any, key: Any, headers: Mapping[str, str] | None, message_
     return Record(message_id, content_type, encoded, key, check_headers(headers) if headers else None)
 
 
-def make_records(messages: Iterable[Any], key: Any, headers: Mapping[str, str] | None, limit: int) -> list[Record]:
+def make_records(
+    messages: Iterable[Any], message_ids: Sequence[str] | None, terms: PublishTerms, limit: int
+) -> list[Record]:
     """Return the records of many messages, which share key and headers."""
     if isinstance(messages, (str, bytes, bytearray, Mapping)):
         raise InvalidOption("messages", messages, "that is one message; give a list of messages, or call publish()")
+    key, headers = terms.get("partition_key"), terms.get("headers")
     if key is not None:
         check_key(key)
     shared = check_headers(headers) if headers else None
@@ -46,13 +169,24 @@ def make_records(messages: Iterable[Any], key: Any, headers: Mapping[str, str] |
         if len(encoded) > limit:
             raise MessageTooLarge(len(encoded), limit)
         records.append(Record(new_id(), content_type, encoded, key, shared))
+    if message_ids is not None:
+        _name(records, message_ids)
     return records
 
 
-def check_key(key: object) -> None:
+def _name(records: list[Record], message_ids: Sequence[str]) -> None:
+    """Give the records these ids."""
+    if isinstance(message_ids, str) or len(message_ids) != len(records):
+        raise InvalidOption("message_ids", message_ids, f"give a list of {len(records)} ids, one for each message")
+    for record, message_id in zip(records, message_ids, strict=True):
+        check_id(message_id)
+        record.id = message_id
+
+
+def check_key(key: object, argument: str = "partition_key") -> None:
     """Keys are hashed as UTF-8, so they have to be valid Unicode."""
     if not isinstance(key, str) or not 0 < len(key.encode("utf-8", "ignore")) <= MAX_KEY_BYTES or _has_surrogates(key):
-        raise InvalidOption("partition_key", key, f"give valid text of 1 to {MAX_KEY_BYTES} bytes")
+        raise InvalidOption(argument, key, f"give valid text of 1 to {MAX_KEY_BYTES} bytes")
 
 
 def _has_surrogates(text: str) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec import UNSET, Struct
 
 from tidings.model.codec import decode
-from tidings.model.options import Durability
+from tidings.model.options import NORMAL_PRIORITY, Durability
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -16,7 +16,8 @@ _NO_HEADERS: Mapping[str, str] = {}
 class Record(Struct, array_like=True, gc=False):
     """One message as a publisher hands it to an engine; its fields, in this order, are its stored form.
 
-    `extra` is reserved for what later versions store with a message: a field added there is not a new format.
+    `extra` holds what few messages have, so that a field added there is not a new format: `expires`, the time at which
+    it expires in seconds since the epoch, and what an engine notes for itself.
     """
 
     id: str
@@ -25,6 +26,17 @@ class Record(Struct, array_like=True, gc=False):
     key: str | None = None
     headers: dict[str, str] | None = None
     extra: dict[str, Any] | None = None
+
+    @property
+    def expires_at(self) -> float | None:
+        return self.extra.get("expires") if self.extra is not None else None
+
+
+def set_expiry(records: Iterable[Record], expires_at: float) -> None:
+    """Let the records that do not say when they expire do so then."""
+    for record in records:
+        if record.expires_at is None:
+            record.extra = {**(record.extra or {}), "expires": expires_at}
 
 
 class StoredRecord(Record, array_like=True, gc=False):
@@ -37,8 +49,8 @@ class Message(Struct, eq=False, gc=False):
     """One delivered message. Its data may be shared with other subscriptions of the process: treat it as read-only.
 
     `attempt` counts deliveries to this group, from 1; `offset` is the place in the partition, from 0;
-    `published_at` is seconds since the epoch. `message["field"]` reads a field of an object's data. `lease` is the
-    engine's token for this delivery, 0 outside groups.
+    `published_at` and `expires_at` are seconds since the epoch; `priority` is 0 to 9. `message["field"]` reads a field
+    of an object's data. `lease` is the engine's token for this delivery, 0 where there is nothing to settle.
     """
 
     record: StoredRecord
@@ -48,6 +60,7 @@ class Message(Struct, eq=False, gc=False):
     published_at: float
     attempt: int
     lease: int = 0
+    priority: int = NORMAL_PRIORITY
 
     @property
     def id(self) -> str:
@@ -72,6 +85,10 @@ class Message(Struct, eq=False, gc=False):
     def content_type(self) -> str:
         return self.record.content_type
 
+    @property
+    def expires_at(self) -> float | None:
+        return self.record.expires_at
+
     def __getitem__(self, field: Any) -> Any:
         return self.data[field]
 
@@ -81,10 +98,17 @@ class Message(Struct, eq=False, gc=False):
 
 
 class Receipt(Struct, frozen=True, gc=False):
-    """The proof of one publish: where the message is, and the durability that was really reached."""
+    """The proof of one publish: where the message is, and the durability that was really reached.
+
+    `duplicate`: the topic had a message of this id already, and this is where that one is. A message that is to be
+    delivered later is `scheduled` under a number, which `client.cancel(receipt)` takes back; it has no place yet, so
+    its partition and offset are -1.
+    """
 
     message_id: str
     topic: str
     partition: int
     offset: int
     durability: Durability
+    duplicate: bool = False
+    scheduled: int | None = None

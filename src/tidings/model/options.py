@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from tidings.errors import InvalidOption
-from tidings.model.topics import Pattern
+from tidings.errors import InvalidOption, InvalidTopic
+from tidings.model.compression import Compression, choose
+from tidings.model.topics import DEAD_LETTERS, Pattern, validate_topic
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Largest encoded message. NATS refuses above 1 MiB and Kafka does by default; 8 MiB still fits every engine's frame
@@ -67,7 +68,38 @@ MAX_OFFSET = 2**62
 """Far beyond any log, and within the integers of every store."""
 
 MAX_DELAY_SECONDS = 7 * 86400.0
-"""Longest `nack(delay_seconds=)`."""
+"""Longest `nack(delay_seconds=)`, and longest back-off: a message that waits is held by its group."""
+
+MAX_SCHEDULE_SECONDS = 366 * 86400.0
+"""Longest `delay_seconds` and `ttl_seconds`: a reminder for next year works, seconds mixed up with milliseconds do
+not."""
+
+MAX_RETRIES = 10
+"""Default of `max_retries`: with the default back-off about three minutes pass before a message is given up, which
+outlasts a restart of what its handler depends on."""
+
+MOST_RETRIES = 1_000_000
+"""Largest `max_retries`: 60 s apart they take two years, which is as good as for ever."""
+
+DEDUP_WINDOW_SECONDS = 3600.0
+"""How long an exactly-once topic remembers the id of a message: publishers retry within minutes."""
+
+DEAD_LETTER_TOPIC = DEAD_LETTERS + "{topic}"
+"""Where messages go that a topic's groups give up on, unless it says otherwise."""
+
+MAX_LENGTH = 10**9
+"""Largest `max_length`; more is no bound."""
+
+OVERFLOW_SECONDS = 30.0
+"""How long a publish to a full topic waits for room, when it is told to wait: a consumer that was restarted is back."""
+
+MAX_SUBSCRIBERS = 1024
+"""Largest `max_subscribers`: as many processes as a bus can wake."""
+
+LOWEST_PRIORITY, NORMAL_PRIORITY, HIGHEST_PRIORITY = 0, 5, 9
+
+PRIORITIES = {"low": 1, "normal": NORMAL_PRIORITY, "high": 8}
+"""The names of priorities: they leave a lower and a higher one for what nobody thought of."""
 
 CLOSE_SECONDS = 30.0
 """How long `Listener.stop()` and `close()` wait for a running handler: one lease."""
@@ -81,32 +113,141 @@ class Durability(StrEnum):
     DISK = "disk"
 
 
-class TopicOptions(Struct, frozen=True, kw_only=True):
-    """How a topic keeps its messages. Limits trim whole segments of the log, oldest first, and never the newest.
+class Guarantee(StrEnum):
+    """What a topic guarantees. `exactly_once` speaks of effects: see `TopicOptions`."""
 
-    `partitions`: 1 to 256 logs; messages with equal key share one. `retention_period` in seconds (or a timedelta),
-    `retention_bytes`, `retention_messages`: per partition; None keeps everything.
+    AT_MOST_ONCE = "at_most_once"
+    AT_LEAST_ONCE = "at_least_once"
+    EXACTLY_ONCE = "exactly_once"
+
+
+class Overflow(StrEnum):
+    """What a publish to a full topic does."""
+
+    REJECT = "reject"
+    BLOCK = "block"
+    DROP_OLDEST = "drop_oldest"
+
+
+class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a topic keeps and delivers its messages. Periods are seconds, or a timedelta.
+
+    `partitions`: 1 to 256 logs; messages with equal key share one.
+
+    `delivery`: "at_least_once": a message is delivered until it is acked. "at_most_once": it is settled before a
+    consumer sees it, and never delivered again. "exactly_once": at least once, and a `message_id` that is published
+    again within `dedup_window` (with the same partition key and priority) is stored once; with
+    `message.transaction()` a consumer's acks and publishes take effect together.
+
+    `retention_period`, `retention_bytes`, `retention_messages`: per partition, whole segments of the log, oldest first
+    and never the newest; None keeps everything. `message_ttl`: a message older than this is not delivered.
+
+    `max_retries`: deliveries after the first one, with a back-off of `retry_delay`, times `retry_backoff` each time,
+    at most `retry_max_delay`. Then, or when a consumer rejects it, a message goes to `dead_letter_topic`, in which
+    `{topic}` stands for the topic's name; None drops it, counted. `dead_letter_expired`: expired ones go there too.
+
+    `max_length` bounds the messages that a group has not settled, for the slowest group of the topic; `overflow` says
+    what a publish beyond it does: "reject" (`TopicFull`), "block" for up to `overflow_timeout` and then reject, or
+    "drop_oldest" (that group skips its oldest unread messages, counted). Several publishers at once may exceed it by
+    what each stores at once. `max_subscribers`: attached subscriptions, in all processes.
+
+    `compression`: "lz4", "zstd" or "gzip", for what is published without saying otherwise.
     """
 
     partitions: int = 1
+    delivery: Guarantee = Guarantee.AT_LEAST_ONCE
+    dedup_window: float | timedelta = DEDUP_WINDOW_SECONDS
     retention_period: float | timedelta | None = None
     retention_bytes: int | None = None
     retention_messages: int | None = None
+    message_ttl: float | timedelta | None = None
+    max_retries: int = MAX_RETRIES
+    retry_delay: float | timedelta = RETRY_DELAY_SECONDS
+    retry_backoff: float = RETRY_BACKOFF
+    retry_max_delay: float | timedelta = RETRY_MAX_DELAY_SECONDS
+    dead_letter_topic: str | None = DEAD_LETTER_TOPIC
+    dead_letter_expired: bool = False
+    max_length: int | None = None
+    overflow: Overflow = Overflow.REJECT
+    overflow_timeout: float | timedelta = OVERFLOW_SECONDS
+    max_subscribers: int | None = None
+    compression: Compression | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.retention_period, timedelta):
-            force_setattr(self, "retention_period", self.retention_period.total_seconds())
-        check_range("partitions", self.partitions, 1, MAX_PARTITIONS)
+        for name in _PERIODS:
+            value = getattr(self, name)
+            if isinstance(value, timedelta):
+                force_setattr(self, name, value.total_seconds())
+        for name, kind in (("delivery", Guarantee), ("overflow", Overflow)):
+            force_setattr(self, name, check_choice(name, getattr(self, name), kind))
+        force_setattr(self, "compression", choose(self.compression))
+        for name, (low, high) in _RANGES.items():
+            check_range(name, getattr(self, name), low, high)
         for name in ("retention_period", "retention_bytes", "retention_messages"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InvalidOption(name, value, "give a positive number, or None to keep everything")
+        for name, (low, high) in _OPTIONAL_RANGES.items():
+            if getattr(self, name) is not None:
+                check_range(name, getattr(self, name), low, high)
+        if self.dead_letter_topic is not None:
+            _check_template(self.dead_letter_topic)
 
-    @property
-    def retention_seconds(self) -> float | None:
-        """`retention_period` as a number."""
-        period = self.retention_period
-        return period.total_seconds() if isinstance(period, timedelta) else period
+    def period(self, name: str) -> float:
+        """Return one of the periods as a number."""
+        value = getattr(self, name)
+        return value.total_seconds() if isinstance(value, timedelta) else value
+
+    def dead_letters_of(self, topic: str) -> str | None:
+        """Return the name of the dead-letter topic of `topic`; None when its messages are dropped.
+
+        What is given up on among dead letters is dropped: they would otherwise go round in circles.
+        """
+        if self.dead_letter_topic is None or is_dead_letter_topic(topic):
+            return None
+        name = self.dead_letter_topic.replace("{topic}", topic)
+        return None if name == topic else name
+
+
+def default_options(topic: str) -> TopicOptions:
+    """Return the options of a topic that is made by publishing to it. Among dead letters nothing is given up: who looks
+    through them may be killed, too."""
+    if is_dead_letter_topic(topic):
+        return TopicOptions(max_retries=MOST_RETRIES, dead_letter_topic=None)
+    return TopicOptions()
+
+
+_PERIODS = ("dedup_window", "retention_period", "message_ttl", "retry_delay", "retry_max_delay", "overflow_timeout")
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "partitions": (1, MAX_PARTITIONS),
+    "dedup_window": (1, MAX_SCHEDULE_SECONDS),
+    "max_retries": (0, MOST_RETRIES),
+    "retry_delay": (0, MAX_DELAY_SECONDS),
+    "retry_backoff": (1, 100),
+    "retry_max_delay": (0, MAX_DELAY_SECONDS),
+    "overflow_timeout": (0, MAX_DELAY_SECONDS),
+}
+
+_OPTIONAL_RANGES: dict[str, tuple[float, float]] = {
+    "message_ttl": (0.001, MAX_SCHEDULE_SECONDS),
+    "max_length": (1, MAX_LENGTH),
+    "max_subscribers": (1, MAX_SUBSCRIBERS),
+}
+
+
+def is_dead_letter_topic(topic: str) -> bool:
+    """Whether this is a dead-letter topic by its default name."""
+    return topic.startswith(DEAD_LETTERS)
+
+
+def _check_template(template: object) -> None:
+    if not isinstance(template, str):
+        raise InvalidOption("dead_letter_topic", template, "give the name of a topic, or None to drop the messages")
+    try:
+        validate_topic(template.replace("{topic}", "topic"))
+    except InvalidTopic as error:
+        raise InvalidOption("dead_letter_topic", template, error.reason) from error
 
 
 Start = str | int | float
@@ -114,19 +255,57 @@ Start = str | int | float
 
 
 class SubscriptionSpec(Struct, frozen=True, kw_only=True):
-    """A subscription as the engine sees it: what to read, as whom, from where."""
+    """A subscription as the engine sees it: what to read, as whom, from where, in which order.
+
+    `partitions`: only these, None for all. `key`: only messages with this partition key; in a group the others are
+    acked. `ordering`: each partition belongs to one consumer of the group at a time, and a message that failed holds
+    back those that follow it with the same key. `priority_order`: what has the highest priority comes first.
+    """
 
     patterns: tuple[Pattern, ...]
     group: str | None = None
     consumer: str = ""
     start: Start = "end"
     prefetch: int = DEFAULT_PREFETCH
+    partitions: tuple[int, ...] | None = None
+    key: str | None = None
+    ordering: bool = False
+    priority_order: bool = False
+
+
+class PublishOptions(Struct, frozen=True, gc=False):
+    """How the records of one publish are to be stored. `deliver_at`: not before, in seconds since the epoch."""
+
+    durability: Durability
+    priority: int = NORMAL_PRIORITY
+    deliver_at: float | None = None
+    compression: Compression | None = None
 
 
 def check_range(name: str, value: Any, low: float, high: float) -> None:
     """Raise `InvalidOption` unless `value` is a number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise InvalidOption(name, value, f"give a number from {low} to {high}")
+
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def check_choice(name: str, value: Any, choices: type[E]) -> E:
+    """Return the choice that `value` names, or raise `InvalidOption`."""
+    try:
+        return choices(value)
+    except ValueError:
+        raise InvalidOption(name, value, f"give one of {', '.join(choices)}") from None
+
+
+def check_priority(value: Any) -> int:
+    """Return the number of a priority: "low", "normal", "high", or 0 to 9."""
+    if isinstance(value, str) and value in PRIORITIES:
+        return PRIORITIES[value]
+    if type(value) is int and LOWEST_PRIORITY <= value <= HIGHEST_PRIORITY:
+        return value
+    raise InvalidOption("priority", value, f"give {', '.join(PRIORITIES)}, or a number from 0 (least) to 9")
 
 
 def check_name(argument: str, value: Any) -> str:
@@ -148,6 +327,18 @@ def resolve_start(
         check_range("from_offset", from_offset, 0, MAX_OFFSET)
         return int(from_offset)
     return "beginning" if from_beginning else "end"
+
+
+def resolve_partitions(partition: Any) -> tuple[int, ...] | None:
+    """Return the partitions that `partition` of `subscribe` asks for, None for all."""
+    if partition is None:
+        return None
+    wanted = (partition,) if isinstance(partition, int) else tuple(partition)
+    for number in wanted:
+        check_range("partition", number, 0, MAX_PARTITIONS - 1)
+    if not wanted:
+        raise InvalidOption("partition", partition, "give one or more numbers of partitions, or None for all")
+    return tuple(sorted(set(wanted)))
 
 
 def resolve_place(to: Any, now: float) -> Start:

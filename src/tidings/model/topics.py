@@ -39,6 +39,9 @@ from msgspec import Struct
 
 from tidings.errors import InvalidPattern, InvalidTopic
 
+DEAD_LETTERS = "dead-letters/"
+"""How the names of dead-letter topics begin, unless a topic says otherwise; a name may be longer by this."""
+
 MAX_TOPIC_BYTES = 255
 """Bytes of a name or wildcard pattern: as many as an AMQP routing key holds, the least of all engines."""
 
@@ -116,7 +119,7 @@ def _name_fault(name: str) -> str:
         return "it is not in Unicode form NFC; pass it through unicodedata.normalize('NFC', ...)"
     if _EMPTY_SEGMENT.search(name):
         return "it has an empty segment; '/', '.' and ':' stand between segments, never doubled or at an end"
-    if (size := len(name.encode())) > MAX_TOPIC_BYTES:
+    if (size := len(name.encode())) > MAX_TOPIC_BYTES + len(DEAD_LETTERS) * name.startswith(DEAD_LETTERS):
         return f"it is {size} bytes long; the limit is {MAX_TOPIC_BYTES} bytes of UTF-8, so shorten it"
     return ""
 

@@ -1,246 +1,49 @@
-"""Responsible for one thing: a written record of what programs did to a bus, that survives their death.
+"""Responsible for one thing: the merged record of all processes, and the views of it that properties are written on.
 
-Every process of an experiment appends what it is about to do and what came of it, one JSON line per event, to
-a file of its own that lies outside the faulted storage. `History` merges the files;
-`tidings.testing.properties` judges the result. All times are nanoseconds of `CLOCK_MONOTONIC`, which every
-process of one machine shares, so the order of events in different processes is real and not inferred.
-
-A publish with an invocation and no outcome, or with `Unknown`, may or may not have happened; both are legal
-later.
+`tidings.testing.events` says what is written down; `tidings.testing.properties` judges.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
-
-EVERY_LEVEL: Final = frozenset({"memory", "os", "disk", "quorum"})
-DEAD_LETTERS: Final = "dead-letters/"
-
-
-class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="event"):
-    """Something that happened at `at` nanoseconds of the machine's monotonic clock."""
-
-    at: int
-
-
-class Invoked(Event, frozen=True, gc=False, kw_only=True, tag="publish"):
-    """A publish is about to be called. Repeated with the same id when a publish is retried."""
-
-    id: str
-    topic: str
-    hash: str
-    key: str | None = None
-
-
-class Receipt(Event, frozen=True, gc=False, kw_only=True, tag="published"):
-    """The publish returned, with the place and the durability level that its receipt names."""
-
-    id: str
-    topic: str
-    partition: int
-    offset: int
-    durability: str
-    priority: str = ""
-
-
-class Failed(Event, frozen=True, gc=False, kw_only=True, tag="failed"):
-    """The publish raised the definite error: it must never be delivered."""
-
-    id: str
-    reason: str
-
-
-class Unknown(Event, frozen=True, gc=False, kw_only=True, tag="unknown"):
-    """The publish raised the indefinite error: it may be delivered."""
-
-    id: str
-    reason: str
-
-
-class Opened(Event, frozen=True, gc=False, kw_only=True, tag="opened"):
-    """A group or subscription exists from here on. Without `topics` it is responsible for every topic."""
-
-    group: str
-    durable: bool
-    ordered: bool = False
-    from_beginning: bool = False
-    topics: tuple[str, ...] = ()
-
-
-class Delivered(Event, frozen=True, gc=False, kw_only=True, tag="delivered"):
-    """A consumer of `group` (or the temporary subscription of that name) was handed a message."""
-
-    group: str
-    consumer: str
-    topic: str
-    partition: int
-    offset: int
-    id: str
-    attempt: int
-    hash: str
-    priority: str = ""
-
-
-class AckInvoked(Event, frozen=True, gc=False, kw_only=True, tag="ack"):
-    """An ack is about to be called."""
-
-    group: str
-    consumer: str
-    id: str
-
-
-class AckOk(Event, frozen=True, gc=False, kw_only=True, tag="acked"):
-    """The ack returned: the message must never come again."""
-
-    group: str
-    consumer: str
-    id: str
-
-
-class AckRefused(Event, frozen=True, gc=False, kw_only=True, tag="refused"):
-    """The ack raised because the lease was lost."""
-
-    group: str
-    consumer: str
-    id: str
-
-
-class Nacked(Event, frozen=True, gc=False, kw_only=True, tag="nacked"):
-    """A nack (`requeue`) or reject is about to be called, or a message is released unhandled."""
-
-    group: str
-    consumer: str
-    id: str
-    requeue: bool = True
-
-
-class ConsumerEnded(Event, frozen=True, gc=False, kw_only=True, tag="ended"):
-    """A consumer is about to be killed or closed, or was stopped for longer than its lease.
-
-    Written before the deed, so that no consequence can precede its cause.
-    """
-
-    group: str
-    consumer: str
-    reason: Literal["died", "expired", "closed"]
-
-
-class Skipped(Event, frozen=True, gc=False, kw_only=True, tag="skipped"):
-    """The bus itself reports that a group was denied `count` messages (retention, expiry, dead letter)."""
-
-    group: str
-    reason: str
-    count: int
-
-
-class Healed(Event, frozen=True, gc=False, kw_only=True, tag="healed"):
-    """No fault is injected from here on; every durable group must be drained within `limit` nanoseconds."""
-
-    limit: int
-
-
-class Drained(Event, frozen=True, gc=False, kw_only=True, tag="drained"):
-    """No more came to the group within the harness's patience; `pending` is what the bus itself reports."""
-
-    group: str
-    pending: int = 0
-
-
-AnyEvent = (
-    Invoked
-    | Receipt
-    | Failed
-    | Unknown
-    | Opened
-    | Delivered
-    | AckInvoked
-    | AckOk
-    | AckRefused
-    | Nacked
-    | ConsumerEnded
-    | Skipped
-    | Healed
-    | Drained
+from tidings.testing.events import (
+    NO_PLACE,
+    AckInvoked,
+    AckOk,
+    AckRefused,
+    AnyEvent,
+    Buried,
+    CancelInvoked,
+    CancelOk,
+    CommitInvoked,
+    CommitOk,
+    CommitRefused,
+    ConsumerEnded,
+    Counted,
+    Declared,
+    Delivered,
+    Drained,
+    Failed,
+    Healed,
+    Invoked,
+    Nacked,
+    Opened,
+    Receipt,
+    Rejected,
+    Skipped,
+    Waiting,
+    read_events,
 )
 
-
-class HistoryDamaged(ValueError):
-    """A complete line of a history file cannot be read; `path` and `line` (from 1) say where."""
-
-    def __init__(self, path: Path, line: int, reason: str) -> None:
-        super().__init__(f"{path}:{line}: {reason}")
-        self.path, self.line = path, line
-
-
-def now() -> int:
-    """The machine's monotonic time in nanoseconds, the same in every process."""
-    return time.monotonic_ns()
-
-
-def payload_hash(data: bytes) -> str:
-    """A short digest of a payload: 64 bits, enough to tell any damaged payload from the one that was sent."""
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
-class HistoryWriter:
-    """Appends events to a file of its own; safe to share between threads.
-
-    Each event is one `write` to a file opened for appending, so a killed process leaves at most its last line
-    torn. The file must be new: a line after a torn one could not be read. Raises `FileExistsError` otherwise.
-    """
-
-    def __init__(self, path: Path) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._fd = os.open(path, flags, 0o600)
-        self._encoder = msgspec.json.Encoder()
-
-    def append(self, event: AnyEvent) -> None:
-        """Write one event now; when this returns it survives the death of this process."""
-        os.write(self._fd, self._encoder.encode(event) + b"\n")
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
-
-    def __enter__(self) -> HistoryWriter:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-
-_decoder = msgspec.json.Decoder(AnyEvent)
-
-
-def read_events(path: Path) -> list[AnyEvent]:
-    """The events of one file in the order written; one torn last line is dropped, other damage raises."""
-    data = path.read_bytes()
-    complete = data[: data.rfind(b"\n") + 1]
-    try:
-        return _decoder.decode_lines(complete)
-    except msgspec.DecodeError:
-        return list(_decode_singly(path, complete))
-
-
-def _decode_singly(path: Path, data: bytes) -> Iterator[AnyEvent]:
-    for number, line in enumerate(data.splitlines(), start=1):
-        try:
-            yield _decoder.decode(line)
-        except msgspec.DecodeError as error:
-            raise HistoryDamaged(path, number, str(error)) from error
-
+EVERY_LEVEL: Final = frozenset({"memory", "os", "disk", "quorum"})
 
 Shard = tuple[str, int, str]
 Position = tuple[str, int, str, int]
+Call = AckInvoked | Nacked | CommitInvoked
 
 
 def shard_of(event: Receipt | Delivered) -> Shard:
@@ -256,12 +59,14 @@ def position_of(event: Receipt | Delivered) -> Position:
 class Publish:
     """Everything known about one message id, over all its retries."""
 
-    __slots__ = ("attempts", "failures", "first", "receipt")
+    __slots__ = ("attempts", "cancelled", "cancelling", "expires", "failures", "first", "receipt", "receipts")
 
     def __init__(self, first: Invoked) -> None:
         self.first = first
         self.receipt: Receipt | None = None
-        self.attempts = self.failures = 0
+        self.receipts: list[Receipt] = []
+        self.attempts = self.failures = self.expires = 0
+        self.cancelling = self.cancelled = False
 
     @property
     def failed(self) -> bool:
@@ -273,22 +78,53 @@ class Publish:
         """Whether it may or may not be stored."""
         return self.receipt is None and self.failures < self.attempts
 
+    @property
+    def scheduled(self) -> bool:
+        """Whether it is stored and was not in its log when the publish returned."""
+        return self.receipt is not None and self.receipt.offset == NO_PLACE
+
+    def note(self, event: Invoked | Receipt | Failed | CancelInvoked | CancelOk) -> None:
+        """Take in one more event about this id."""
+        match event:
+            case Invoked():
+                self.attempts += 1
+                self.expires = max(self.expires, event.expires)
+            case Receipt():
+                self.receipt = self.receipt or event
+                self.receipts.append(event)
+            case Failed():
+                self.failures += 1
+            case CancelInvoked():
+                self.cancelling = True
+            case CancelOk():
+                self.cancelled = self.cancelled or event.done
+
 
 class Reader:
-    """Everything known about one group or temporary subscription; events are in time order."""
+    """Everything known about one group or temporary subscription; events are in time order.
+
+    `calls` are the acks, nacks, rejects and commits of a message that were not refused; `acks` the first answer to an
+    ack or commit of a message, and `acked_alone` those that an ack was answered for.
+    """
 
     __slots__ = (
+        "acked_alone",
         "acks",
-        "attempted",
         "by_id",
+        "calls",
+        "commits",
+        "counted",
+        "dead",
         "deliveries",
         "drained",
         "ends",
-        "nacks",
+        "nacked",
         "opened",
         "reach",
         "refused",
+        "rejects",
         "skipped",
+        "voided",
     )
 
     def __init__(self) -> None:
@@ -296,36 +132,72 @@ class Reader:
         self.drained: Drained | None = None
         self.deliveries: list[Delivered] = []
         self.by_id: dict[str, list[Delivered]] = {}
-        self.acks: dict[str, AckOk] = {}
-        self.attempted: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
-        self.nacks: dict[str, list[Nacked]] = {}
+        self.calls: dict[str, list[Call]] = {}
+        self.acks: dict[str, AckOk | CommitOk] = {}
+        self.acked_alone: set[str] = set()
+        self.rejects: dict[str, Rejected] = {}
+        self.commits: dict[str, CommitInvoked] = {}
         self.ends: dict[str, list[ConsumerEnded]] = {}
+        self.dead: dict[str, list[Buried]] = {}
+        self.counted: dict[str, Counted] = {}
         self.reach: dict[Shard, tuple[int, int]] = {}
-        self.skipped = 0
+        self.voided: dict[tuple[str, str], int] = {}
+        self.skipped = self.refused = self.nacked = 0
 
     def settled(self, message_id: str) -> bool:
-        """Whether somebody rejected it, or acked it: confirmed, or not refused (the answer may be unknown)."""
-        rejected = any(not nack.requeue for nack in self.nacks.get(message_id, ()))
-        acked = message_id in self.acks or self.attempted[message_id] > self.refused[message_id]
-        return rejected or acked
+        """Whether it was given up, or somebody rejected or acked it: confirmed, or not refused (the answer may be
+        unknown).
+        """
+        calls = self.last_calls(message_id)
+        return message_id in self.dead or any(not isinstance(call, Nacked) or not call.requeue for call in calls)
+
+    def last_calls(self, message_id: str) -> list[Call]:
+        """The calls since the last attempt: that it was given again shows that those before had no effect."""
+        given = self.by_id.get(message_id)
+        since = max(given, key=lambda each: (each.attempt, each.at)).at if given else 0
+        return [call for call in self.calls.get(message_id, ()) if call.at > since]
+
+    def nacks(self, message_id: str) -> list[Nacked]:
+        """The nacks and rejects of a message that were not refused."""
+        return [call for call in self.calls.get(message_id, ()) if isinstance(call, Nacked)]
 
     @property
     def durable(self) -> bool:
         """Whether it keeps its place when nobody is attached."""
         return self.opened is not None and self.opened.durable
 
+    def covers(self, topic: str) -> bool:
+        """Whether it is bound to be given what is published on this topic."""
+        return self.opened is not None and (not self.opened.topics or topic in self.opened.topics)
+
     def owes(self, publish: Publish) -> bool:
         """Whether this reader is bound to be given the message, if the message is stored."""
         opened = self.opened
-        if opened is None or not opened.durable:
+        if opened is None or not opened.durable or not self.covers(publish.first.topic):
             return False
-        covered = not opened.topics or publish.first.topic in opened.topics
-        return covered and (opened.from_beginning or publish.first.at > opened.at)
+        return opened.from_beginning or publish.first.at > opened.at
+
+
+class Transaction:
+    """What is known of one transaction."""
+
+    __slots__ = ("commit", "group", "ok", "outputs", "refused")
+
+    def __init__(self) -> None:
+        self.group = ""
+        self.outputs: list[Invoked] = []
+        self.commit: CommitInvoked | None = None
+        self.ok: CommitOk | None = None
+        self.refused = False
+
+    @property
+    def dropped(self) -> bool:
+        """Whether nothing of it may have taken effect."""
+        return self.commit is None or self.refused
 
 
 class History:
-    """The merged events of all processes, in time order, and the two views the properties are written on.
+    """The merged events of all processes, in time order, and the views the properties are written on.
 
     `surviving` names the durability levels that the injected faults must not break: after a power cut only
     what was acknowledged at `disk` (or `quorum`) is promised, and weaker receipts count as unknown.
@@ -345,33 +217,61 @@ class History:
         """What was published, by message id, in the order first attempted."""
         found: dict[str, Publish] = {}
         for event in self.events:
-            match event:
-                case Invoked():
-                    found.setdefault(event.id, Publish(event)).attempts += 1
-                case Receipt() if event.id in found:
-                    self._resolve(found[event.id], event)
-                case Failed() if event.id in found:
-                    found[event.id].failures += 1
-                case _:
-                    pass
+            if isinstance(event, Invoked):
+                found.setdefault(event.id, Publish(event)).note(event)
+            elif isinstance(event, Receipt) and event.durability not in self.surviving:
+                continue
+            elif isinstance(event, Receipt | Failed | CancelInvoked | CancelOk) and event.id in found:
+                found[event.id].note(event)
         return found
-
-    def _resolve(self, publish: Publish, receipt: Receipt) -> None:
-        if receipt.durability in self.surviving:
-            publish.receipt = publish.receipt or receipt
 
     @cached_property
     def readers(self) -> dict[str, Reader]:
         """Who read, by group or subscription name."""
         found: dict[str, Reader] = {}
         for event in self.events:
-            if isinstance(event, Invoked | Receipt | Failed | Unknown | Healed):
+            if not isinstance(event, _READER_EVENTS):
                 continue
             reader = found.get(event.group)
             if reader is None:
                 reader = found[event.group] = Reader()
             _note(reader, event)
         return found
+
+    @cached_property
+    def transactions(self) -> dict[str, Transaction]:
+        """The transactions that published or were committed, by name."""
+        found: dict[str, Transaction] = {}
+        for event in self.events:
+            match event:
+                case Invoked() if event.transaction:
+                    found.setdefault(event.transaction, Transaction()).outputs.append(event)
+                case CommitInvoked():
+                    known = found.setdefault(event.transaction, Transaction())
+                    known.commit, known.group = event, event.group
+                case CommitOk():
+                    found.setdefault(event.transaction, Transaction()).ok = event
+                case CommitRefused():
+                    found.setdefault(event.transaction, Transaction()).refused = True
+                case _:
+                    pass
+        return found
+
+    @cached_property
+    def declared(self) -> dict[str, Declared]:
+        """What topics promise, by name."""
+        return {event.topic: event for event in self.events if isinstance(event, Declared)}
+
+    @cached_property
+    def waiting(self) -> dict[str, Waiting]:
+        """What the bus kept for later at the end, by topic."""
+        return {event.topic: event for event in self.events if isinstance(event, Waiting)}
+
+    @cached_property
+    def seen(self) -> set[str]:
+        """The ids that somebody was given, or that died: they are stored for certain."""
+        readers = self.readers.values()
+        return {message_id for reader in readers for message_id in (*reader.by_id, *reader.dead)}
 
     def stays(self, message_id: str) -> bool:
         """Whether a message that somebody was given must be there for good.
@@ -388,30 +288,86 @@ class History:
         return next((event for event in reversed(self.events) if isinstance(event, Healed)), None)
 
 
-ReaderEvent = Opened | Delivered | AckInvoked | AckOk | AckRefused | Nacked | ConsumerEnded | Skipped | Drained
+ReaderEvent = (
+    Opened
+    | Delivered
+    | AckInvoked
+    | AckOk
+    | AckRefused
+    | Nacked
+    | Rejected
+    | CommitInvoked
+    | CommitOk
+    | CommitRefused
+    | ConsumerEnded
+    | Skipped
+    | Drained
+    | Buried
+    | Counted
+)
+_READER_EVENTS = ReaderEvent
 
 
 def _note(reader: Reader, event: ReaderEvent) -> None:
     match event:
         case Delivered():
-            reader.deliveries.append(event)
-            reader.by_id.setdefault(event.id, []).append(event)
-            shard, offset = shard_of(event), event.offset
-            low, high = reader.reach.get(shard, (offset, offset))
-            reader.reach[shard] = (min(low, offset), max(high, offset))
-        case AckInvoked():
-            reader.attempted[event.id] += 1
+            _note_delivery(reader, event)
+        case AckInvoked() | Nacked() | AckRefused() | CommitInvoked() | CommitRefused():
+            _note_call(reader, event)
         case AckOk():
             reader.acks.setdefault(event.id, event)
-        case AckRefused():
-            reader.refused[event.id] += 1
-        case Nacked():
-            reader.nacks.setdefault(event.id, []).append(event)
+            reader.acked_alone.add(event.id)
+        case CommitOk():
+            commit = reader.commits.get(event.transaction)
+            for message_id in commit.inputs if commit is not None else ():
+                reader.acks.setdefault(message_id, event)
+        case Rejected():
+            reader.rejects.setdefault(event.id, event)
         case ConsumerEnded():
             reader.ends.setdefault(event.consumer, []).append(event)
+        case Buried():
+            reader.dead.setdefault(event.id, []).append(event)
+        case Counted():
+            reader.counted[event.topic] = event
         case Skipped():
             reader.skipped += event.count
         case Opened():
             reader.opened = reader.opened or event
         case Drained():
             reader.drained = event
+
+
+def _note_delivery(reader: Reader, event: Delivered) -> None:
+    reader.deliveries.append(event)
+    reader.by_id.setdefault(event.id, []).append(event)
+    shard, offset = shard_of(event), event.offset
+    low, high = reader.reach.get(shard, (offset, offset))
+    reader.reach[shard] = (min(low, offset), max(high, offset))
+
+
+def _note_call(reader: Reader, event: AckInvoked | Nacked | AckRefused | CommitInvoked | CommitRefused) -> None:
+    match event:
+        case CommitInvoked():
+            reader.commits[event.transaction] = event
+            for message_id in event.inputs:
+                reader.calls.setdefault(message_id, []).append(event)
+        case CommitRefused():
+            commit = reader.commits.get(event.transaction)
+            for message_id in commit.inputs if commit is not None else ():
+                _refuse(reader, message_id, event)
+        case AckRefused():
+            _refuse(reader, event.id, event)
+        case _:
+            reader.nacked += isinstance(event, Nacked)
+            reader.calls.setdefault(event.id, []).append(event)
+
+
+def _refuse(reader: Reader, message_id: str, refusal: AckRefused | CommitRefused) -> None:
+    """Take back the last call of this consumer about this message, which the refusal answers."""
+    reader.refused += 1
+    reader.voided[message_id, refusal.consumer] = refusal.at
+    calls = reader.calls.get(message_id, [])
+    for index in range(len(calls) - 1, -1, -1):
+        if calls[index].consumer == refusal.consumer:
+            del calls[index]
+            return

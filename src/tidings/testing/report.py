@@ -11,8 +11,30 @@ import msgspec
 
 from tidings.testing.history import History, Reader
 from tidings.testing.properties import Lost, Violation, missing_from, place_of, violations
+from tidings.testing.properties.effects import has_effect
+from tidings.testing.properties.keyorder import hand_overs, lanes
 
 SHOWN_VIOLATIONS: Final = 20  # a screenful; the report holds them all
+
+
+class Policies(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of delivery policies, counted. A transaction that was `dropped` was given up before its commit or
+    refused; one that was `unanswered` took effect or not.
+    """
+
+    committed: int
+    dropped: int
+    unanswered: int
+    unanswered_effective: int
+    outputs: int
+    republished: int
+    buried: int
+    redriven: int
+    expired: int
+    scheduled: int
+    cancelled: int
+    ordered_keys: int
+    hand_overs: int
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +57,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     phantoms: int
     lost: Lost
     redelivery_delays: tuple[int, ...]
+    policies: Policies
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +82,8 @@ def check(history: History, more: Iterable[Violation] = ()) -> Report:
 
 
 def _count(history: History, found: tuple[Violation, ...]) -> Figures:
-    publishes, readers = history.publishes.values(), history.readers.values()
+    publishes = [publish for publish in history.publishes.values() if not publish.first.transaction]
+    readers = history.readers.values()
     delivered_ids = {message_id for reader in readers for message_id in reader.by_id}
     unknown = [publish.first.id for publish in publishes if publish.unknown]
     ends = Counter(end.reason for reader in readers for ended in reader.ends.values() for end in ended)
@@ -74,14 +98,36 @@ def _count(history: History, found: tuple[Violation, ...]) -> Figures:
         redelivered=sum(delivered.attempt > 1 for delivered in deliveries),
         duplicates=len(deliveries) - sum(len(reader.by_id) for reader in readers),
         settled=sum(len(reader.acks) for reader in readers),
-        refused=sum(reader.refused.total() for reader in readers),
-        nacked=sum(len(nacks) for reader in readers for nacks in reader.nacks.values()),
+        refused=sum(reader.refused for reader in readers),
+        nacked=sum(reader.nacked for reader in readers),
         deaths=ends["died"],
         expiries=ends["expired"],
         skipped=sum(reader.skipped for reader in readers),
         phantoms=sum(violation.property == "P2" for violation in found),
         lost=_lost(history),
         redelivery_delays=tuple(delay for reader in readers for delay in _delays(reader)),
+        policies=_policies(history),
+    )
+
+
+def _policies(history: History) -> Policies:
+    publishes, readers = history.publishes.values(), history.readers.values()
+    transactions = history.transactions.values()
+    unanswered = [each for each in transactions if each.ok is None and not each.dropped]
+    return Policies(
+        committed=sum(each.ok is not None for each in transactions),
+        dropped=sum(each.dropped for each in transactions),
+        unanswered=len(unanswered),
+        unanswered_effective=sum(has_effect(history, each) for each in unanswered),
+        outputs=sum(output.id in history.seen for each in transactions for output in each.outputs),
+        republished=sum(publish.attempts > 1 and not publish.first.redriven for publish in publishes),
+        buried=sum(len(letters) for reader in readers for letters in reader.dead.values()),
+        redriven=sum(bool(publish.first.redriven) and publish.receipt is not None for publish in publishes),
+        expired=sum(counted.expired for reader in readers for counted in reader.counted.values()),
+        scheduled=sum(publish.scheduled and not publish.first.redriven for publish in publishes),
+        cancelled=sum(publish.cancelled for publish in publishes),
+        ordered_keys=sum(len(lanes(history, reader)) for reader in readers),
+        hand_overs=sum(hand_overs(history, reader) for reader in readers),
     )
 
 
@@ -104,7 +150,7 @@ def _delays(reader: Reader) -> Iterable[int]:
 def _figures_text(figures: Figures) -> str:
     counts = msgspec.structs.asdict(figures)
     lost = figures.lost
-    return (
+    lines = (
         "published {published}: acked {acked}, failed {failed}, unknown {unknown}"
         " (of which {unknown_appeared} appeared)\n"
         "delivered {delivered}: redelivered {redelivered}, duplicates {duplicates}, phantoms {phantoms}\n"
@@ -112,6 +158,26 @@ def _figures_text(figures: Figures) -> str:
         " consumers died {deaths}, expired {expiries}\n".format(**counts)
         + f"lost: prefix {lost.prefix}, middle {lost.middle}, postfix {lost.postfix}"
     )
+    return "\n".join((lines, *policy_lines(figures.policies)))
+
+
+def policy_lines(policies: Policies) -> list[str]:
+    """The counts of the delivery policies that were used, a line each."""
+    counts = msgspec.structs.asdict(policies)
+    return [
+        text.format(**counts) for text, names in _POLICY_TEXTS.items() if any(counts[name] for name in names.split())
+    ]
+
+
+_POLICY_TEXTS: Final = {
+    "transactions committed {committed}, dropped {dropped}, without an answer {unanswered}"
+    " (of which {unanswered_effective} took effect), outputs {outputs}": "committed dropped unanswered",
+    "published again with the same id {republished}": "republished",
+    "dead letters {buried}, redriven {redriven}, expired {expired}": "buried redriven expired",
+    "scheduled {scheduled}, taken back {cancelled}": "scheduled cancelled",
+    "ordered keys {ordered_keys}, partitions handed over {hand_overs}": "ordered_keys",
+}
+"""Lines of the report, and the counts of which one must not be zero for the line to be shown."""
 
 
 def _violation_lines(found: tuple[Violation, ...]) -> Iterable[str]:

@@ -14,8 +14,8 @@ from tests.engines.child import Child
 from tidings import Client
 from tidings.engines.embedded import aio
 from tidings.engines.embedded.aio import AsyncEmbeddedEngine, LoopFeed, Threads, open_engine
-from tidings.engines.embedded.control import Control
-from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, WouldBlock
+from tidings.engines.embedded.control.database import Control
+from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, WouldBlock
 from tidings.errors import Closed, PublishUnknown
 from tidings.model.message import Message, Record
 from tidings.model.options import Durability, SubscriptionSpec, TopicOptions

@@ -14,10 +14,10 @@ from tests.engines.child import Child
 from tests.engines.embedded.log.sample import contents, file_log, records
 from tests.engines.hands import Hands
 from tidings.engines.embedded import bus as module
-from tidings.engines.embedded import place
 from tidings.engines.embedded.bus import CARE_SECONDS, DROPS, Bus, BusOptions
 from tidings.engines.embedded.catalog import Log, Shard
-from tidings.engines.embedded.groups import Groups
+from tidings.engines.embedded.control.groups import Groups
+from tidings.engines.embedded.disk import place
 from tidings.engines.embedded.log.filelog import FileLog
 from tidings.engines.embedded.log.memorylog import MemoryLog
 from tidings.engines.embedded.log.segments import LogGone

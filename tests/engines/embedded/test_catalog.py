@@ -12,7 +12,7 @@ from tests.engines.embedded.log.sample import records
 from tests.engines.hands import Hands
 from tidings.engines.embedded import catalog as module
 from tidings.engines.embedded.catalog import SEGMENT_BYTES, Catalog, shard_folder
-from tidings.engines.embedded.control import Control
+from tidings.engines.embedded.control.database import Control
 from tidings.engines.embedded.log.filelog import FileLog
 from tidings.engines.embedded.log.memorylog import MemoryLog
 from tidings.engines.embedded.log.segments import LogGone

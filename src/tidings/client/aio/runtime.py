@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tidings.client.connect import ASYNC, open_engine
-from tidings.spi import AsyncFeed, AsyncGroupEngine, M
+from tidings.model.message import Message
+from tidings.spi import AsyncFeed, AsyncFullEngine, M, Output
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -19,6 +20,9 @@ CANCELLED: tuple[type[BaseException], ...] = (asyncio.CancelledError, KeyboardIn
 Opening = Callable[[], Coroutine[Any, Any, AsyncFeed[M]]]
 """A function that opens a feed."""
 
+Committing = Callable[[Sequence[Message], Sequence[Output]], Coroutine[Any, Any, None]]
+"""A function that acks and publishes together."""
+
 
 def log() -> Logger:
     """The one logger of the library, loaded when there is something to say."""
@@ -27,9 +31,17 @@ def log() -> Logger:
     return logging.getLogger("tidings")
 
 
-def connect(url: str | None) -> AsyncGroupEngine:
-    engine: AsyncGroupEngine = open_engine(url, ASYNC, "tidings.async_engines")
-    return engine
+def connect(url: str | AsyncFullEngine | None) -> AsyncFullEngine:
+    """Open the engine of a URL, or take the one that is given."""
+    if url is None or isinstance(url, str):
+        engine: AsyncFullEngine = open_engine(url, ASYNC, "tidings.async_engines")
+        return engine
+    return url
+
+
+async def pause(seconds: float) -> None:
+    """Let time pass."""
+    await asyncio.sleep(seconds)
 
 
 def begin(opening: Callable[[], Coroutine[Any, Any, object]]) -> None:
@@ -71,6 +83,25 @@ class Signal:
                 await self._event.wait()
         except TimeoutError:
             return
+
+
+class Guard:
+    """Keeps workers apart for some statements without an await. Tasks take turns at awaits only: nothing to do here."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+async def to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do work that others depend on: when the caller is cancelled, it goes on."""
+    task = asyncio.ensure_future(work())
+    _going_on.add(task)
+    task.add_done_callback(_going_on.discard)
+    await asyncio.shield(task)
+
+
+_going_on: set[asyncio.Task[None]] = set()
 
 
 class Mutex:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -11,20 +10,24 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from tidings.client import outgoing
 from tidings.client.aio import runtime
 from tidings.client.aio.delivery import AsyncDelivery
+from tidings.client.aio.transaction import AsyncTransaction
 from tidings.errors import Closed, LeaseLost
+from tidings.model.capability import Capability
+from tidings.model.message import Message
 from tidings.model.options import (
     APPETITE_SECONDS,
     FLUSH_SECONDS,
     MAX_DELAY_SECONDS,
     MAX_EXTEND_SECONDS,
     MAX_PREFETCH,
+    Durability,
     SubscriptionSpec,
     check_range,
 )
-from tidings.model.retry import retry_delay
-from tidings.spi import AsyncFeed, Settlement
+from tidings.spi import AsyncFeed, Output, Settlement
 
 S = TypeVar("S", bound="AsyncSubscription")
 
@@ -45,10 +48,18 @@ class AsyncSubscription:
     """A live reader, made by `client.subscribe`. Use it as a context manager, from one task at a time; settling is safe
     from any."""
 
-    def __init__(self, open_feed: runtime.Opening[AsyncDelivery], spec: SubscriptionSpec, auto_ack: bool) -> None:
+    def __init__(
+        self,
+        open_feed: runtime.Opening[AsyncDelivery],
+        spec: SubscriptionSpec,
+        auto_ack: bool,
+        engine: outgoing.Target,
+    ) -> None:
         self._open_feed = open_feed
         self._spec = spec
+        self._engine = engine
         self.in_group = spec.group is not None
+        self.ordering = spec.ordering
         self._auto_ack = auto_ack and self.in_group
         self._feed: AsyncFeed[AsyncDelivery] | None = None
         self._ticker: runtime.Ticker | None = None
@@ -60,7 +71,9 @@ class AsyncSubscription:
         self._done: list[AsyncDelivery] = []
         self._later = runtime.Later(FLUSH_SECONDS, self._flush_late)
         self._filled = 0.0
-        self._appetite = 1 if self.in_group else spec.prefetch
+        self._most = 1 if spec.priority_order else spec.prefetch  # what is fetched ahead cannot be overtaken
+        self._appetite = 1 if self.in_group else self._most
+        self._waiting = False
         self._unsettled = self._delivered = self._acked = self._nacked = self._lost = 0
         self._closed = False
 
@@ -95,14 +108,14 @@ class AsyncSubscription:
             if error is None:
                 self._finish_handed()
             elif self._handed and not isinstance(error, runtime.CANCELLED) and not self._closed:
-                await self._nack_handed()
+                await self._nack_handed(error)
         finally:
             await self.close()
 
-    async def _nack_handed(self) -> None:
+    async def _nack_handed(self, error: BaseException) -> None:
         failed, self._handed = [message for message in self._handed if not message.settled], ()
         try:
-            await self.settle(failed, "nack")
+            await self.settle(failed, "nack", error=f"{type(error).__name__}: {error}")
         except LeaseLost as lost:
             runtime.log().warning("%s", lost)
 
@@ -120,9 +133,16 @@ class AsyncSubscription:
             self._handed = ()
             try:
                 await self._flush_last()
+                await self._restore()
             finally:
                 await self._feed.close()
                 self._room.set()
+
+    async def _restore(self) -> None:
+        """Give back what is settled (its topic delivers at most once) and was not handed out."""
+        unseen = [message for message in self._buffer if self.in_group and not message.lease]
+        if unseen and self._feed is not None:
+            await self._feed.settle([Settlement(message, "release") for message in unseen])
 
     # -- reading
 
@@ -131,30 +151,41 @@ class AsyncSubscription:
 
     async def __anext__(self) -> AsyncDelivery:
         self._finish_handed()
-        if not self._buffer and not self._closed:
-            try:
-                await self._fill()
-            except Closed:
-                if not self.is_closed():
-                    raise
-        if self.is_closed():
-            raise StopAsyncIteration
-        message = self._buffer.popleft()
+        while True:
+            if not self._buffer and not self._closed:
+                try:
+                    self._buffer.extend(await self.read_ahead())
+                except Closed:
+                    if not self.is_closed():
+                        raise
+            if self.is_closed():
+                raise StopAsyncIteration
+            message = self._buffer.popleft()
+            if message.record.extra is None or not await self._drop_expired([message]):
+                break
         if self._auto_ack:
             self._handed = (message,)
         return message
 
-    async def _fill(self) -> None:
-        """Fetch as much as was worked off in `APPETITE_SECONDS`, at most the prefetch."""
+    async def read_ahead(self) -> list[AsyncDelivery]:
+        """Return one message or more: as many as are worked off in `APPETITE_SECONDS`, at most the prefetch."""
         if self.in_group:
             spent = time.monotonic() - self._filled
             wanted = 4 * self._appetite if spent < APPETITE_SECONDS else int(self._appetite * APPETITE_SECONDS / spent)
-            self._appetite = max(1, min(self._spec.prefetch, wanted))
+            self._appetite = max(1, min(self._most, wanted))
         found: list[AsyncDelivery] = []
         while not found:
             found = await self._fetch(self._appetite, None)
         self._filled = time.monotonic()
-        self._buffer.extend(found)
+        return found
+
+    async def _drop_expired(self, messages: list[AsyncDelivery]) -> list[AsyncDelivery]:
+        """Settle those whose time has passed since they were fetched, and return them."""
+        now = self._engine.clock.now()
+        gone = [message for message in messages if (until := message.expires_at) is not None and until <= now]
+        if gone and self.in_group:
+            await self.settle(gone, "expire")
+        return gone
 
     async def fetch(self, max_messages: int = 1, timeout: float | None = None) -> list[AsyncDelivery]:
         """Return 1 to `max_messages` messages, waiting up to `timeout` seconds (None: for ever) for the first; an empty
@@ -163,6 +194,8 @@ class AsyncSubscription:
         self._finish_handed()
         if self._buffer and not self._closed:
             found = [self._buffer.popleft() for _ in range(min(max_messages, len(self._buffer)))]
+            if gone := await self._drop_expired(found):
+                found = [message for message in found if message not in gone]
         else:
             found = await self._fetch(max_messages, timeout)
         if self._auto_ack:
@@ -211,20 +244,29 @@ class AsyncSubscription:
             message.origin = self
         self._delivered += len(found)
         if self.in_group:
-            self._unsettled += len(found)
+            settled = [message for message in found if not message.lease]
+            for message in settled:
+                message.settled = True
+            self._unsettled += len(found) - len(settled)
         return found
 
     async def _wait_for_room(self, timeout: float | None) -> float | None:
         """Wait until something held is settled; return what is left of the time."""
         deadline = None if timeout is None else time.monotonic() + timeout
         left = timeout
-        while self._unsettled >= self._spec.prefetch and (left is None or left > 0):
-            self._room.clear()
-            if self.is_closed():
-                raise Closed("the subscription is closed")
-            if self._unsettled >= self._spec.prefetch:
-                await self._room.wait(left)
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        self._waiting = True
+        try:
+            while self._unsettled >= self._spec.prefetch and (left is None or left > 0):
+                self._room.clear()
+                if self.is_closed():
+                    raise Closed("the subscription is closed")
+                if self._done:
+                    await self._flush()
+                if self._unsettled >= self._spec.prefetch:
+                    await self._room.wait(left)
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        finally:
+            self._waiting = False
         return left
 
     def is_closed(self) -> bool:
@@ -237,7 +279,14 @@ class AsyncSubscription:
         """Ack many messages at the price of one. Raises `LeaseLost` when some had gone; the others are acked."""
         await self.settle(messages, "ack")
 
-    async def settle(self, messages: Sequence[AsyncDelivery], action: str, delay: float | None = None) -> None:
+    async def settle(
+        self,
+        messages: Sequence[AsyncDelivery],
+        action: str,
+        delay: float | None = None,
+        reason: str = "",
+        error: str = "",
+    ) -> None:
         """Ack or nack messages of this subscription, those that are not settled yet."""
         if delay is not None:
             check_range("delay_seconds", delay, 0, MAX_DELAY_SECONDS)
@@ -245,31 +294,78 @@ class AsyncSubscription:
         if feed is None:
             raise Closed("the subscription was never opened")
         unsettled = [message for message in dict.fromkeys(messages) if not message.settled]
-        settlements = [Settlement(m, action, self._delay(m, action, delay)) for m in unsettled]
+        settlements = [Settlement(message, action, delay, reason, error) for message in unsettled]
+        followers = self._followers(unsettled) if action == "nack" and self.ordering else []
+        settlements += [Settlement(message, "release") for message in followers]
         try:
             await feed.settle(settlements)
         except LeaseLost as lost:
             self._lost += len(lost.offsets)
             self._settled(unsettled, action, len(lost.offsets))
             raise
+        finally:
+            self._settled(followers, "release", 0)
         self._settled(unsettled, action, 0)
 
-    @staticmethod
-    def _delay(message: AsyncDelivery, action: str, delay: float | None) -> float:
-        if action != "nack":
-            return 0.0
-        return retry_delay(message.attempt, random.random()) if delay is None else delay
+    def _followers(self, failed: Sequence[AsyncDelivery]) -> list[AsyncDelivery]:
+        """Take out of the buffer what has to wait for the retry of one of these."""
+        first = {_lane(message): message.offset for message in reversed(failed)}
+        behind = [m for m in self._buffer if m.offset > first.get(_lane(m), m.offset)]
+        for message in behind:
+            self._buffer.remove(message)
+        return behind
 
     def _settled(self, messages: Sequence[AsyncDelivery], action: str, lost: int) -> None:
-        for message in messages:
+        unsettled = [message for message in messages if not message.settled]
+        for message in unsettled:
             message.settled = True
+            message.nacked = action == "nack"
         if self.in_group:
-            self._unsettled -= len(messages)
+            self._unsettled -= len(unsettled)
         if action == "ack":
-            self._acked += len(messages) - lost
-        else:
-            self._nacked += len(messages) - lost
+            self._acked += len(unsettled) - lost
+        elif action != "release":
+            self._nacked += len(unsettled) - lost
         self._room.set()
+
+    async def fail(self, message: AsyncDelivery, error: BaseException) -> None:
+        """Nack a message whose handler failed, if there is anything to settle."""
+        if self.in_group and not message.settled:
+            try:
+                await self.settle((message,), "nack", error=f"{type(error).__name__}: {error}")
+            except LeaseLost as lost:
+                runtime.log().warning("%s", lost)
+
+    async def give_back(self, messages: Sequence[AsyncDelivery]) -> None:
+        """Give messages back that nobody has looked at: they come again, and it does not count as an attempt."""
+        try:
+            await self.settle(messages, "release")
+        except LeaseLost as lost:
+            runtime.log().warning("%s", lost)
+
+    def transaction(
+        self, messages: Sequence[AsyncDelivery], durability: Durability | str | None = None
+    ) -> AsyncTransaction:
+        """Return a block in which to publish and to ack these messages: all of it takes effect together, or nothing.
+
+        `durability`: what the outcome survives once the block has ended; by default what the engine's publish reaches.
+        Raises `UnsupportedFeature` where the engine has no transactions.
+        """
+        outgoing.demand(self._engine, Capability.TRANSACTIONS)
+        reach = outgoing.level(durability, self._engine.default_durability)
+
+        async def commit(acked: Sequence[Message], outputs: Sequence[Output]) -> None:
+            await self._commit([m for m in acked if isinstance(m, AsyncDelivery)], outputs, reach)
+
+        return AsyncTransaction(messages, self._engine, commit)
+
+    async def _commit(self, acked: Sequence[AsyncDelivery], outputs: Sequence[Output], durability: Durability) -> None:
+        feed = self._feed
+        if feed is None:
+            raise Closed("the subscription was never opened")
+        unsettled = [message for message in acked if not message.settled]
+        await feed.commit([Settlement(message, "ack") for message in unsettled], outputs, durability)
+        self._settled(unsettled, "ack", 0)
 
     async def extend(self, message: AsyncDelivery, seconds: float) -> None:
         """Keep a message for `seconds` from now. Raises `LeaseLost` when it had gone."""
@@ -281,6 +377,8 @@ class AsyncSubscription:
         """Ack a message soon, together with others: within `FLUSH_SECONDS` or with the next fetch."""
         self._done.append(message)
         self._later.arm()
+        if self._waiting:
+            self._room.set()
 
     def _finish_handed(self) -> None:
         """The loop came back for more: what it had is done."""
@@ -324,7 +422,7 @@ class AsyncSubscription:
                 self._later.arm()
 
     async def _renew(self) -> None:
-        if self._feed is not None and self._unsettled:
+        if self._feed is not None and (self._unsettled or self.ordering):
             try:
                 await self._feed.renew()
             except Closed:
@@ -337,3 +435,8 @@ class AsyncSubscription:
         held = self._unsettled if self.in_group else len(self._buffer)
         skipped = self._feed.skipped if self._feed is not None else 0
         return SubscriptionStatistics(self._delivered, self._acked, self._nacked, self._lost, held, skipped)
+
+
+def _lane(message: AsyncDelivery) -> tuple[str, int, int, str | None]:
+    """What has to stay in order with a message."""
+    return message.topic, message.partition, message.priority, message.key

@@ -3,34 +3,39 @@
 
 from __future__ import annotations
 
-import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from tidings.client import outgoing
 from tidings.client.blocking import runtime
+from tidings.client.blocking.administration import Administration
+from tidings.client.blocking.dead_letters import DEAD_LETTER_GROUP, DeadLetters
 from tidings.client.blocking.delivery import Delivery
+from tidings.client.blocking.linger import Linger, check_linger
 from tidings.client.blocking.listener import Listener, takes_topic_and_data
 from tidings.client.blocking.subscription import Subscription
-from tidings.errors import Closed, GroupNotFound, TopicNotFound
-from tidings.model.message import Receipt
+from tidings.client.lanes import check_workers
+from tidings.client.outgoing import PublishTerms
+from tidings.client.typed import typed
+from tidings.errors import Closed, InvalidOption
+from tidings.model.capability import Capability
+from tidings.model.message import Receipt, set_expiry
 from tidings.model.options import (
     DEFAULT_PREFETCH,
     MAX_BATCH_MESSAGES,
     MAX_PREFETCH,
     Durability,
     SubscriptionSpec,
-    TopicOptions,
     check_name,
     check_range,
-    resolve_place,
+    resolve_partitions,
     resolve_start,
 )
-from tidings.model.topics import Pattern, Topics, parse_topics, validate_topic
-from tidings.spi import Feed, GroupInfo, TopicInfo
+from tidings.model.topics import Topics, parse_topics, validate_topic
+from tidings.spi import Feed, FullEngine
 
 C = TypeVar("C", bound="Client")
 
@@ -45,20 +50,30 @@ class SubscribeOptions(TypedDict, total=False):
     since: datetime | timedelta | None
     from_offset: int | None
     prefetch: int
+    ordering: bool
+    partition: int | Iterable[int] | None
+    partition_key_filter: str | None
+    priority_order: bool
+    data_type: Any
 
 
-class Client:
+class Client(Administration):
     """Publishes and subscribes on the bus that a URL names.
 
     `url`: `memory:` (private to this client), `memory:name` (shared in the process), `file:PATH` (a directory, shared
     by all processes of the machine); by default `$TIDINGS_URL`, else `file:./.tidings`. Raises `InvalidURL`, and
     `StorageUnavailable` or `IncompatibleFormat` when the directory cannot be used.
 
+    Instead of a URL it can be an engine, which the client then closes. `linger_seconds`: a publish waits so long for
+    others, to be stored together with them; many tasks that publish at once share one append and one sync.
+
     One client per process is enough: it is safe to share between tasks.
     """
 
-    def __init__(self, url: str | None = None) -> None:
+    def __init__(self, url: str | FullEngine | None = None, *, linger_seconds: float | None = None) -> None:
+        self._linger_seconds = None if linger_seconds is None else check_linger(linger_seconds)
         self._engine = runtime.connect(url)
+        self._linger = None if self._linger_seconds is None else Linger(self._linger_seconds, self._engine.publish)
         self._open: weakref.WeakSet[Subscription | Listener] = weakref.WeakSet()
         self._closed = False
 
@@ -86,6 +101,8 @@ class Client:
         self._closed = True
         failures: list[Exception] = []
         try:
+            if self._linger is not None:
+                self._linger.close()
             for each in list(self._open):
                 try:
                     (each.stop() if isinstance(each, Listener) else each.close())
@@ -104,8 +121,13 @@ class Client:
         data: Any,
         *,
         partition_key: str | None = None,
+        priority: str | int = "normal",
+        ttl_seconds: float | None = None,
+        delay_seconds: float | None = None,
+        deliver_at: datetime | None = None,
         headers: Mapping[str, str] | None = None,
         message_id: str | None = None,
+        compression: str | None = None,
         durability: Durability | str | None = None,
     ) -> Receipt:
         """Store one message and return its receipt once it has reached `durability` ("memory", "os" or "disk").
@@ -114,15 +136,43 @@ class Client:
         JSON of their fields. Messages with equal `partition_key` go to the same partition, in order. A topic that does
         not exist is created. The default durability is that of the engine: `disk` on `file:`.
 
+        `priority`: "low", "normal", "high" or 0 to 9, for subscriptions with `priority_order`. After `ttl_seconds` it
+        is not delivered any more. With `delay_seconds` or `deliver_at` it is delivered then, and until then
+        `cancel(receipt)` takes it back. `message_id`: on an exactly-once topic, a repetition is stored once.
+        `compression`: "lz4", "zstd" or "gzip".
+
         Raises a `UsageError` (`InvalidTopic`, `UnencodableData`, `MessageTooLarge`, `InvalidOption`,
-        `UnsupportedFeature`) or `PublishFailed` (`StorageFull`, `BusBusy`): nothing was stored; or `PublishUnknown`: it
-        may have been. Cancelling is like `PublishUnknown`.
+        `UnsupportedFeature`) or `PublishFailed` (`StorageFull`, `BusBusy`, `TopicFull`): nothing was stored; or
+        `PublishUnknown`: it may have been. Cancelling is like `PublishUnknown`.
         """
         if type(topic) is not str:
             validate_topic(topic)
         engine = self._engine
         record = outgoing.make_record(data, partition_key, headers, message_id, engine.max_message_bytes)
-        receipts = engine.publish(topic, (record,), outgoing.level(durability, engine.default_durability))
+        if (
+            priority == "normal"
+            and not (ttl_seconds or delay_seconds or deliver_at or compression)
+            and ttl_seconds is None
+        ):
+            options = outgoing.plain(durability, engine.default_durability).options
+        else:
+            terms = outgoing.make_terms(
+                engine,
+                {
+                    "priority": priority,
+                    "ttl_seconds": ttl_seconds,
+                    "delay_seconds": delay_seconds,
+                    "deliver_at": deliver_at,
+                    "compression": compression,
+                    "durability": durability,
+                },
+            )
+            options = terms.options
+            if terms.expires_at is not None:
+                set_expiry((record,), terms.expires_at)
+        if self._linger is not None and options.deliver_at is None:
+            return self._linger.publish(topic, record, options)
+        receipts = engine.publish(topic, (record,), options)
         return receipts[0]
 
     def publish_batch(
@@ -131,24 +181,29 @@ class Client:
         messages: Iterable[Any],
         *,
         batch_size: int = 1000,
-        partition_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        durability: Durability | str | None = None,
+        message_ids: Sequence[str] | None = None,
+        **terms: Unpack[PublishTerms],
     ) -> list[Receipt]:
         """Store many messages with one append and one sync per `batch_size` of them; return their receipts in order.
+
+        The other parameters are those of `publish`, and hold for each message; `message_ids` gives each its own id.
 
         All are checked and encoded first: a `UsageError` means that none was stored. Should a later batch fail, those
         before it are stored, and the error's `__notes__` say how many.
         """
         check_range("batch_size", batch_size, 1, MAX_BATCH_MESSAGES)
+        if "message_id" in terms:
+            raise InvalidOption("message_id", terms["message_id"], "give message_ids, one for each message")
         engine = self._engine
         validate_topic(topic)
-        reach = outgoing.level(durability, engine.default_durability)
-        records = outgoing.make_records(messages, partition_key, headers, engine.max_message_bytes)
+        found = outgoing.make_terms(engine, terms)
+        records = outgoing.make_records(messages, message_ids, terms, engine.max_message_bytes)
+        if found.expires_at is not None:
+            set_expiry(records, found.expires_at)
         receipts: list[Receipt] = []
         try:
             for batch in outgoing.in_batches(records, batch_size):
-                receipts += engine.publish(topic, batch, reach)
+                receipts += engine.publish(topic, batch, found.options)
         except Exception as error:
             error.add_note(f"{len(receipts)} of {len(records)} messages of this publish_batch were stored before")
             raise
@@ -167,6 +222,11 @@ class Client:
         since: datetime | timedelta | None = None,
         from_offset: int | None = None,
         prefetch: int = DEFAULT_PREFETCH,
+        ordering: bool = False,
+        partition: int | Iterable[int] | None = None,
+        partition_key_filter: str | None = None,
+        priority_order: bool = False,
+        data_type: Any = None,
     ) -> Subscription:
         """Return a subscription to a topic, a pattern, a compiled regex, or a list of these.
 
@@ -177,104 +237,68 @@ class Client:
 
         `auto_ack`: a message is acked when the loop asks for the next or ends; an exception out of the body nacks it;
         cancellation gives it back. With False, `message.ack()` and `message.nack()` are yours to call.
+
+        `ordering`: each partition belongs to one consumer of the group at a time, and when a message fails, those
+        behind it with the same key wait until it is settled. `partition` (a number, or several): only these.
+        `partition_key_filter`: only messages with this key; in a group the others are acked. `priority_order`: the
+        highest priority that is there comes next, whatever was published before; without it messages come in the order
+        of their publishing. `data_type`: a msgspec Struct, dataclass, TypedDict or pydantic model that `message.data`
+        is decoded into; `SchemaMismatch` is raised where it does not fit.
         """
         if self._closed:
             raise Closed("the client is closed")
         check_range("prefetch", prefetch, 1, MAX_PREFETCH)
+        engine = self._engine
+        now = engine.clock.now()
         spec = SubscriptionSpec(
             patterns=parse_topics(topics),
             group=None if consumer_group is None else check_name("consumer_group", consumer_group),
             consumer=check_name("consumer_id", consumer_id or outgoing.new_id()),
-            start=resolve_start(from_beginning, since, from_offset, time.time()),
+            start=resolve_start(from_beginning, since, from_offset, now),
             prefetch=prefetch,
+            partitions=resolve_partitions(partition),
+            key=partition_key_filter,
+            ordering=ordering,
+            priority_order=priority_order,
         )
-        engine = self._engine
+        outgoing.check_reading(engine, spec)
+        message_type = typed(Delivery, data_type)
 
         def open_feed() -> Feed[Delivery]:
-            return engine.subscribe(spec, Delivery)
+            return engine.subscribe(spec, message_type)
 
-        subscription = Subscription(open_feed, spec, auto_ack)
+        subscription = Subscription(open_feed, spec, auto_ack, engine)
         runtime.begin(subscription.open)
         self._open.add(subscription)
         return subscription
 
-    def listen(self, topics: Topics, handler: Callable[..., Any], **options: Unpack[SubscribeOptions]) -> Listener:
+    def listen(
+        self, topics: Topics, handler: Callable[..., Any], *, workers: int = 1, **options: Unpack[SubscribeOptions]
+    ) -> Listener:
         """Call `handler(message)` or `handler(topic, data)` for each message, beside the program, until `stop()`.
 
+        `workers`: how many handlers run at once. Messages with the same key are handled one after the other, in order.
         The options are those of `subscribe`. It is subscribed when this returns.
         """
         takes_two = takes_topic_and_data(handler)
+        check_workers(workers)
         auto_ack, options["auto_ack"] = options.get("auto_ack", True), False
         subscription = self.subscribe(topics, **options)
         self._open.discard(subscription)
         subscription.open()
-        listener = Listener(subscription, handler, takes_two, auto_ack)
+        listener = Listener(subscription, handler, takes_two, auto_ack, workers)
         self._open.add(listener)
         return listener
 
-    # -- topics and groups
+    # -- dead letters
 
-    def create_topic(self, name: str, options: TopicOptions | None = None) -> TopicInfo:
-        """Create a topic, or return it if it exists with these options. Raises `InvalidTopic` and `TopicExists`."""
-        return self._engine.create_topic(validate_topic(name), options or TopicOptions())
+    def dead_letters(self, topic: str) -> DeadLetters:
+        """Return the dead letters of a topic: what its groups gave up on. `topic` may also be a dead-letter topic of
+        the usual name, `dead-letters/...`. Its methods raise `TopicNotFound`."""
+        outgoing.demand(self._engine, Capability.DEAD_LETTERS)
+        return DeadLetters(self._engine, self._read_dead_letters, validate_topic(topic))
 
-    def drop_topic(self, name: str) -> None:
-        """Remove a topic with its messages. Raises `TopicNotFound`. Publishing to it later makes a new one."""
-        self._engine.drop_topic(validate_topic(name))
-
-    def topics(self) -> list[TopicInfo]:
-        """Return all topics, sorted by name."""
-        return self._engine.topics()
-
-    def describe_topic(self, name: str) -> TopicInfo:
-        """Return one topic. Raises `TopicNotFound`."""
-        for found in self._engine.topics([validate_topic(name)]):
-            return found
-        raise TopicNotFound(name)
-
-    def create_group(
-        self,
-        topics: Topics,
-        group: str,
-        *,
-        from_beginning: bool = False,
-        since: datetime | timedelta | None = None,
-        from_offset: int | None = None,
-    ) -> None:
-        """Make a group that collects from the topics from now on (or from earlier), with or without consumers.
-
-        A group that exists collects from these topics too, and keeps the places that it has.
-        """
-        start = resolve_start(from_beginning, since, from_offset, time.time())
-        name = check_name("group", group)
-        self._engine.create_group(SubscriptionSpec(patterns=parse_topics(topics), group=name, start=start))
-
-    def drop_group(self, group: str) -> None:
-        """Remove a group. Raises `GroupNotFound`."""
-        self._engine.drop_group(check_name("group", group))
-
-    def seek_group(self, topic: str, group: str, to: str | int | datetime | timedelta) -> None:
-        """Move a group's place on a topic: "beginning", "end", an offset (of each partition), a time, or a timedelta
-        back from now. What its consumers hold of the topic is no longer theirs (`LeaseLost`). Raises `GroupNotFound`,
-        `TopicNotFound`."""
-        start = resolve_place(to, time.time())
-        self._engine.seek_group(validate_topic(topic), check_name("group", group), start)
-
-    def groups(self, topic: str | None = None) -> list[GroupInfo]:
-        """Return how each group stands on each of its topics, or on one topic."""
-        return self._engine.groups(topic)
-
-    def get_consumer_lag(self, topic: str, group: str) -> int:
-        """Return how many messages of the topic, or of all topics of a pattern, the group has not acked yet.
-
-        Raises `GroupNotFound` when the group collects from none of them.
-        """
-        pattern = Pattern.parse(topic)
-        lags = [
-            found.lag
-            for found in self._engine.groups(pattern.literal)
-            if found.group == group and pattern.matches(found.topic)
-        ]
-        if not lags:
-            raise GroupNotFound(group, topic)
-        return sum(lags)
+    def _read_dead_letters(self, topic: str) -> Subscription:
+        return self.subscribe(
+            topic, consumer_group=DEAD_LETTER_GROUP, auto_ack=False, from_beginning=True, prefetch=MAX_PREFETCH
+        )

@@ -5,13 +5,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from tidings.client.blocking.transaction import Transaction
 from tidings.model.message import Message
+from tidings.model.options import Durability
 
 
 class Delivery(Message, eq=False, gc=False):
-    """A message as a subscription yields it: a `Message` that can be settled. Settling it again does nothing."""
+    """A message as a subscription yields it: a `Message` that can be settled. Settling it again does nothing.
+
+    Messages of a topic that delivers at most once are settled already.
+    """
 
     settled: bool = False
+    nacked: bool = False
     origin: Any = None
 
     def ack(self) -> None:
@@ -22,14 +28,27 @@ class Delivery(Message, eq=False, gc=False):
         if not self.settled:
             self.origin.settle((self,), "ack")
 
-    def nack(self, *, requeue: bool = True, delay_seconds: float | None = None) -> None:
-        """Say that it failed: it is delivered again after `delay_seconds`, by default the back-off of the attempt.
+    def nack(self, *, requeue: bool = True, delay_seconds: float | None = None, reason: str = "") -> None:
+        """Say that it failed: it is delivered again after `delay_seconds`, by default the back-off of the topic.
 
-        With `requeue=False` the group gives it up: it is not delivered again, and counted as rejected.
+        With `requeue=False`, or when it has been delivered as often as the topic's `max_retries` allows, it goes to
+        the topic's dead letters, with the `reason`; that and settling it are one step.
         """
         if not self.settled:
-            self.origin.settle((self,), "nack" if requeue else "reject", delay_seconds)
+            self.origin.settle((self,), "nack" if requeue else "reject", delay_seconds, reason)
 
     def extend(self, seconds: float) -> None:
         """Keep it for `seconds` from now, when its handler takes longer than the lease and cannot be renewed."""
         self.origin.extend(self, seconds)
+
+    def transaction(self, durability: Durability | str | None = None) -> Transaction:
+        """Return a block in which to publish and to ack this message: all of it takes effect together, or nothing.
+
+            with message.transaction() as tx:
+                tx.publish("shipped", {"order": message["order"]})
+                tx.ack()
+
+        See `Transaction`.
+        """
+        transaction: Transaction = self.origin.transaction((self,), durability)
+        return transaction

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tidings.client.connect import BLOCKING, open_engine
-from tidings.spi import Feed, GroupEngine, M
+from tidings.model.message import Message
+from tidings.spi import Feed, FullEngine, M, Output
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -18,6 +20,9 @@ CANCELLED: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, Gen
 Opening = Callable[[], Feed[M]]
 """A function that opens a feed."""
 
+Committing = Callable[[Sequence[Message], Sequence[Output]], None]
+"""A function that acks and publishes together."""
+
 
 def log() -> Logger:
     """The one logger of the library, loaded when there is something to say."""
@@ -26,9 +31,17 @@ def log() -> Logger:
     return logging.getLogger("tidings")
 
 
-def connect(url: str | None) -> GroupEngine:
-    engine: GroupEngine = open_engine(url, BLOCKING, "tidings.engines")
-    return engine
+def connect(url: str | FullEngine | None) -> FullEngine:
+    """Open the engine of a URL, or take the one that is given."""
+    if url is None or isinstance(url, str):
+        engine: FullEngine = open_engine(url, BLOCKING, "tidings.engines")
+        return engine
+    return url
+
+
+def pause(seconds: float) -> None:
+    """Let time pass."""
+    time.sleep(seconds)
 
 
 def begin(opening: Callable[[], object]) -> None:
@@ -55,6 +68,15 @@ class Signal:
     def wait(self, timeout: float | None) -> None:
         """Return when set, or after `timeout` seconds."""
         self._event.wait(timeout)
+
+
+Guard = threading.Lock
+"""Keeps workers apart for some statements."""
+
+
+def to_the_end(work: Callable[[], None]) -> None:
+    """Do work that others depend on. A thread cannot be cancelled."""
+    work()
 
 
 class Mutex:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,20 +11,24 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from tidings.client import outgoing
 from tidings.client.blocking import runtime
 from tidings.client.blocking.delivery import Delivery
+from tidings.client.blocking.transaction import Transaction
 from tidings.errors import Closed, LeaseLost
+from tidings.model.capability import Capability
+from tidings.model.message import Message
 from tidings.model.options import (
     APPETITE_SECONDS,
     FLUSH_SECONDS,
     MAX_DELAY_SECONDS,
     MAX_EXTEND_SECONDS,
     MAX_PREFETCH,
+    Durability,
     SubscriptionSpec,
     check_range,
 )
-from tidings.model.retry import retry_delay
-from tidings.spi import Feed, Settlement
+from tidings.spi import Feed, Output, Settlement
 
 S = TypeVar("S", bound="Subscription")
 
@@ -46,10 +49,18 @@ class Subscription:
     """A live reader, made by `client.subscribe`. Use it as a context manager, from one task at a time; settling is safe
     from any."""
 
-    def __init__(self, open_feed: runtime.Opening[Delivery], spec: SubscriptionSpec, auto_ack: bool) -> None:
+    def __init__(
+        self,
+        open_feed: runtime.Opening[Delivery],
+        spec: SubscriptionSpec,
+        auto_ack: bool,
+        engine: outgoing.Target,
+    ) -> None:
         self._open_feed = open_feed
         self._spec = spec
+        self._engine = engine
         self.in_group = spec.group is not None
+        self.ordering = spec.ordering
         self._auto_ack = auto_ack and self.in_group
         self._feed: Feed[Delivery] | None = None
         self._ticker: runtime.Ticker | None = None
@@ -61,7 +72,9 @@ class Subscription:
         self._done: list[Delivery] = []
         self._later = runtime.Later(FLUSH_SECONDS, self._flush_late)
         self._filled = 0.0
-        self._appetite = 1 if self.in_group else spec.prefetch
+        self._most = 1 if spec.priority_order else spec.prefetch  # what is fetched ahead cannot be overtaken
+        self._appetite = 1 if self.in_group else self._most
+        self._waiting = False
         self._unsettled = self._delivered = self._acked = self._nacked = self._lost = 0
         self._closed = False
 
@@ -96,14 +109,14 @@ class Subscription:
             if error is None:
                 self._finish_handed()
             elif self._handed and not isinstance(error, runtime.CANCELLED) and not self._closed:
-                self._nack_handed()
+                self._nack_handed(error)
         finally:
             self.close()
 
-    def _nack_handed(self) -> None:
+    def _nack_handed(self, error: BaseException) -> None:
         failed, self._handed = [message for message in self._handed if not message.settled], ()
         try:
-            self.settle(failed, "nack")
+            self.settle(failed, "nack", error=f"{type(error).__name__}: {error}")
         except LeaseLost as lost:
             runtime.log().warning("%s", lost)
 
@@ -121,9 +134,16 @@ class Subscription:
             self._handed = ()
             try:
                 self._flush_last()
+                self._restore()
             finally:
                 self._feed.close()
                 self._room.set()
+
+    def _restore(self) -> None:
+        """Give back what is settled (its topic delivers at most once) and was not handed out."""
+        unseen = [message for message in self._buffer if self.in_group and not message.lease]
+        if unseen and self._feed is not None:
+            self._feed.settle([Settlement(message, "release") for message in unseen])
 
     # -- reading
 
@@ -132,30 +152,41 @@ class Subscription:
 
     def __next__(self) -> Delivery:
         self._finish_handed()
-        if not self._buffer and not self._closed:
-            try:
-                self._fill()
-            except Closed:
-                if not self.is_closed():
-                    raise
-        if self.is_closed():
-            raise StopIteration
-        message = self._buffer.popleft()
+        while True:
+            if not self._buffer and not self._closed:
+                try:
+                    self._buffer.extend(self.read_ahead())
+                except Closed:
+                    if not self.is_closed():
+                        raise
+            if self.is_closed():
+                raise StopIteration
+            message = self._buffer.popleft()
+            if message.record.extra is None or not self._drop_expired([message]):
+                break
         if self._auto_ack:
             self._handed = (message,)
         return message
 
-    def _fill(self) -> None:
-        """Fetch as much as was worked off in `APPETITE_SECONDS`, at most the prefetch."""
+    def read_ahead(self) -> list[Delivery]:
+        """Return one message or more: as many as are worked off in `APPETITE_SECONDS`, at most the prefetch."""
         if self.in_group:
             spent = time.monotonic() - self._filled
             wanted = 4 * self._appetite if spent < APPETITE_SECONDS else int(self._appetite * APPETITE_SECONDS / spent)
-            self._appetite = max(1, min(self._spec.prefetch, wanted))
+            self._appetite = max(1, min(self._most, wanted))
         found: list[Delivery] = []
         while not found:
             found = self._fetch(self._appetite, None)
         self._filled = time.monotonic()
-        self._buffer.extend(found)
+        return found
+
+    def _drop_expired(self, messages: list[Delivery]) -> list[Delivery]:
+        """Settle those whose time has passed since they were fetched, and return them."""
+        now = self._engine.clock.now()
+        gone = [message for message in messages if (until := message.expires_at) is not None and until <= now]
+        if gone and self.in_group:
+            self.settle(gone, "expire")
+        return gone
 
     def fetch(self, max_messages: int = 1, timeout: float | None = None) -> list[Delivery]:
         """Return 1 to `max_messages` messages, waiting up to `timeout` seconds (None: for ever) for the first; an empty
@@ -164,6 +195,8 @@ class Subscription:
         self._finish_handed()
         if self._buffer and not self._closed:
             found = [self._buffer.popleft() for _ in range(min(max_messages, len(self._buffer)))]
+            if gone := self._drop_expired(found):
+                found = [message for message in found if message not in gone]
         else:
             found = self._fetch(max_messages, timeout)
         if self._auto_ack:
@@ -212,20 +245,29 @@ class Subscription:
             message.origin = self
         self._delivered += len(found)
         if self.in_group:
-            self._unsettled += len(found)
+            settled = [message for message in found if not message.lease]
+            for message in settled:
+                message.settled = True
+            self._unsettled += len(found) - len(settled)
         return found
 
     def _wait_for_room(self, timeout: float | None) -> float | None:
         """Wait until something held is settled; return what is left of the time."""
         deadline = None if timeout is None else time.monotonic() + timeout
         left = timeout
-        while self._unsettled >= self._spec.prefetch and (left is None or left > 0):
-            self._room.clear()
-            if self.is_closed():
-                raise Closed("the subscription is closed")
-            if self._unsettled >= self._spec.prefetch:
-                self._room.wait(left)
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        self._waiting = True
+        try:
+            while self._unsettled >= self._spec.prefetch and (left is None or left > 0):
+                self._room.clear()
+                if self.is_closed():
+                    raise Closed("the subscription is closed")
+                if self._done:
+                    self._flush()
+                if self._unsettled >= self._spec.prefetch:
+                    self._room.wait(left)
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        finally:
+            self._waiting = False
         return left
 
     def is_closed(self) -> bool:
@@ -238,7 +280,14 @@ class Subscription:
         """Ack many messages at the price of one. Raises `LeaseLost` when some had gone; the others are acked."""
         self.settle(messages, "ack")
 
-    def settle(self, messages: Sequence[Delivery], action: str, delay: float | None = None) -> None:
+    def settle(
+        self,
+        messages: Sequence[Delivery],
+        action: str,
+        delay: float | None = None,
+        reason: str = "",
+        error: str = "",
+    ) -> None:
         """Ack or nack messages of this subscription, those that are not settled yet."""
         if delay is not None:
             check_range("delay_seconds", delay, 0, MAX_DELAY_SECONDS)
@@ -246,31 +295,76 @@ class Subscription:
         if feed is None:
             raise Closed("the subscription was never opened")
         unsettled = [message for message in dict.fromkeys(messages) if not message.settled]
-        settlements = [Settlement(m, action, self._delay(m, action, delay)) for m in unsettled]
+        settlements = [Settlement(message, action, delay, reason, error) for message in unsettled]
+        followers = self._followers(unsettled) if action == "nack" and self.ordering else []
+        settlements += [Settlement(message, "release") for message in followers]
         try:
             feed.settle(settlements)
         except LeaseLost as lost:
             self._lost += len(lost.offsets)
             self._settled(unsettled, action, len(lost.offsets))
             raise
+        finally:
+            self._settled(followers, "release", 0)
         self._settled(unsettled, action, 0)
 
-    @staticmethod
-    def _delay(message: Delivery, action: str, delay: float | None) -> float:
-        if action != "nack":
-            return 0.0
-        return retry_delay(message.attempt, random.random()) if delay is None else delay
+    def _followers(self, failed: Sequence[Delivery]) -> list[Delivery]:
+        """Take out of the buffer what has to wait for the retry of one of these."""
+        first = {_lane(message): message.offset for message in reversed(failed)}
+        behind = [m for m in self._buffer if m.offset > first.get(_lane(m), m.offset)]
+        for message in behind:
+            self._buffer.remove(message)
+        return behind
 
     def _settled(self, messages: Sequence[Delivery], action: str, lost: int) -> None:
-        for message in messages:
+        unsettled = [message for message in messages if not message.settled]
+        for message in unsettled:
             message.settled = True
+            message.nacked = action == "nack"
         if self.in_group:
-            self._unsettled -= len(messages)
+            self._unsettled -= len(unsettled)
         if action == "ack":
-            self._acked += len(messages) - lost
-        else:
-            self._nacked += len(messages) - lost
+            self._acked += len(unsettled) - lost
+        elif action != "release":
+            self._nacked += len(unsettled) - lost
         self._room.set()
+
+    def fail(self, message: Delivery, error: BaseException) -> None:
+        """Nack a message whose handler failed, if there is anything to settle."""
+        if self.in_group and not message.settled:
+            try:
+                self.settle((message,), "nack", error=f"{type(error).__name__}: {error}")
+            except LeaseLost as lost:
+                runtime.log().warning("%s", lost)
+
+    def give_back(self, messages: Sequence[Delivery]) -> None:
+        """Give messages back that nobody has looked at: they come again, and it does not count as an attempt."""
+        try:
+            self.settle(messages, "release")
+        except LeaseLost as lost:
+            runtime.log().warning("%s", lost)
+
+    def transaction(self, messages: Sequence[Delivery], durability: Durability | str | None = None) -> Transaction:
+        """Return a block in which to publish and to ack these messages: all of it takes effect together, or nothing.
+
+        `durability`: what the outcome survives once the block has ended; by default what the engine's publish reaches.
+        Raises `UnsupportedFeature` where the engine has no transactions.
+        """
+        outgoing.demand(self._engine, Capability.TRANSACTIONS)
+        reach = outgoing.level(durability, self._engine.default_durability)
+
+        def commit(acked: Sequence[Message], outputs: Sequence[Output]) -> None:
+            self._commit([m for m in acked if isinstance(m, Delivery)], outputs, reach)
+
+        return Transaction(messages, self._engine, commit)
+
+    def _commit(self, acked: Sequence[Delivery], outputs: Sequence[Output], durability: Durability) -> None:
+        feed = self._feed
+        if feed is None:
+            raise Closed("the subscription was never opened")
+        unsettled = [message for message in acked if not message.settled]
+        feed.commit([Settlement(message, "ack") for message in unsettled], outputs, durability)
+        self._settled(unsettled, "ack", 0)
 
     def extend(self, message: Delivery, seconds: float) -> None:
         """Keep a message for `seconds` from now. Raises `LeaseLost` when it had gone."""
@@ -282,6 +376,8 @@ class Subscription:
         """Ack a message soon, together with others: within `FLUSH_SECONDS` or with the next fetch."""
         self._done.append(message)
         self._later.arm()
+        if self._waiting:
+            self._room.set()
 
     def _finish_handed(self) -> None:
         """The loop came back for more: what it had is done."""
@@ -325,7 +421,7 @@ class Subscription:
                 self._later.arm()
 
     def _renew(self) -> None:
-        if self._feed is not None and self._unsettled:
+        if self._feed is not None and (self._unsettled or self.ordering):
             try:
                 self._feed.renew()
             except Closed:
@@ -338,3 +434,8 @@ class Subscription:
         held = self._unsettled if self.in_group else len(self._buffer)
         skipped = self._feed.skipped if self._feed is not None else 0
         return SubscriptionStatistics(self._delivered, self._acked, self._nacked, self._lost, held, skipped)
+
+
+def _lane(message: Delivery) -> tuple[str, int, int, str | None]:
+    """What has to stay in order with a message."""
+    return message.topic, message.partition, message.priority, message.key

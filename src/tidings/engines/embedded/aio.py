@@ -10,21 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tidings.engines.embedded.catalog import Topic
+from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, WouldBlock
 from tidings.engines.embedded.engine import EmbeddedEngine, place_of, sync
-from tidings.engines.embedded.feeds import GroupFeed, TailFeed
-from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, WouldBlock
+from tidings.engines.embedded.reading.group import GroupFeed
+from tidings.engines.embedded.reading.tail import TailFeed
 from tidings.engines.embedded.waking.board import LOOK_SECONDS
-from tidings.engines.embedded.waking.hub import Hub
-from tidings.errors import Closed
+from tidings.engines.embedded.waking.hub import Hub, Listener
+from tidings.errors import Closed, TopicFull
 from tidings.model.message import Receipt, Record
-from tidings.model.options import Durability, Start, SubscriptionSpec, TopicOptions
+from tidings.model.options import Durability, PublishOptions, Start, SubscriptionSpec, TopicOptions
 from tidings.model.url import URL
-from tidings.spi import AsyncFeed, AsyncGroupEngine, GroupInfo, M, Settlement, TopicInfo
+from tidings.spi import AsyncFeed, AsyncFullEngine, GroupInfo, M, Output, Settlement, TopicInfo, TopicStatistics
 
 THREADS = 4
 """Threads for what may wait. Syncs of one log are shared anyway; more would only queue for the same disk."""
@@ -42,7 +44,7 @@ class Ears:
         self._fd = os.dup(hub.fileno())
         loop.add_reader(self._fd, self._hear)
 
-    async def sleep(self, feed: TailFeed[Any] | GroupFeed[Any], seconds: float) -> None:
+    async def sleep(self, feed: Listener[Topic], seconds: float) -> None:
         """Return when the feed is ready, when `seconds` have passed, or earlier."""
         woken = asyncio.Event()
 
@@ -131,10 +133,10 @@ class LoopFeed(AsyncFeed[M]):
 
     async def fetch(self, limit: int, timeout: float | None) -> list[M]:
         feed = self._feed
-        deadline = None if timeout is None else feed.clock.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             found = await self._threads.attempt(lambda wait: feed.poll(limit, wait), self._give_back)
-            left = float("inf") if deadline is None else deadline - feed.clock.monotonic()
+            left = float("inf") if deadline is None else deadline - time.monotonic()
             if found or left <= 0:
                 return found
             if feed.bus.needs_care():
@@ -147,6 +149,11 @@ class LoopFeed(AsyncFeed[M]):
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         await self._threads.attempt(lambda wait: self._feed.settle(settlements, wait))
+
+    async def commit(
+        self, settlements: Sequence[Settlement], outputs: Sequence[Output], durability: Durability
+    ) -> None:
+        await self._threads.run(lambda: self._feed.commit(settlements, outputs, durability))
 
     async def renew(self) -> None:
         await self._threads.attempt(self._feed.renew)
@@ -166,9 +173,13 @@ class AsyncEmbeddedEngine:
         self.capabilities = engine.capabilities
         self.default_durability = engine.default_durability
         self.max_message_bytes = engine.max_message_bytes
+        self.clock = engine.clock
 
     async def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
         return await self._threads.run(lambda: self._engine.create_topic(name, options))
+
+    async def alter_topic(self, name: str, options: TopicOptions) -> TopicInfo:
+        return await self._threads.run(lambda: self._engine.alter_topic(name, options))
 
     async def drop_topic(self, name: str) -> None:
         await self._threads.run(lambda: self._engine.drop_topic(name))
@@ -176,20 +187,52 @@ class AsyncEmbeddedEngine:
     async def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]:
         return await self._threads.run(lambda: self._engine.topics(names))
 
-    async def publish(self, topic: str, records: Sequence[Record], durability: Durability) -> list[Receipt]:
-        bus, reached = self._engine.bus, self._engine.check(durability)
-        if topic not in bus.catalog.topics:
-            await self._threads.run(lambda: bus.topic(topic))
-        receipts, points = await self._threads.attempt(lambda wait: bus.append(topic, records, reached, wait))
-        if reached is Durability.DISK:
+    async def publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
+        options = self._engine.check(options)
+        try:
+            return await self._publish(topic, records, options)
+        except TopicFull as full:
+            return await self._publish_later(topic, records, options, full)
+
+    async def _publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
+        bus = self._engine.bus
+        if options.deliver_at is not None:
+            return await self._threads.run(lambda: bus.schedule(topic, records, options, LOCK_WAIT_SECONDS))
+        known = bus.catalog.topics.get(topic)
+        if known is None or options.priority not in known.levels:
+            await self._threads.run(lambda: bus.destination(topic, records[0], options.priority))
+        receipts, points = await self._threads.attempt(lambda wait: bus.append(topic, records, options, wait))
+        if options.durability is Durability.DISK:
             await self._threads.run(lambda: sync(points, receipts))
         return receipts
 
-    async def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> AsyncFeed[M]:
-        feed = await self._threads.run(lambda: self._engine.feed(spec, message_type), lambda feed: feed.close())
+    async def _publish_later(
+        self, topic: str, records: Sequence[Record], options: PublishOptions, full: TopicFull
+    ) -> list[Receipt]:
+        """Publish when there is room, if the topic's publishers wait for that."""
+        ears = self._listen()
+        with self._engine.waiting(topic, full) as (vacancy, deadline):
+            while True:
+                vacancy.again()
+                try:
+                    return await self._publish(topic, records, options)
+                except TopicFull:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise
+                    await ears.sleep(vacancy, left)
+
+    def _listen(self) -> Ears:
         if self._ears is None:
             self._ears = Ears(self._engine.bus.hub, asyncio.get_running_loop())
-        return LoopFeed(feed, self._threads, self._ears)
+        return self._ears
+
+    async def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> AsyncFeed[M]:
+        feed = await self._threads.run(lambda: self._engine.feed(spec, message_type), lambda feed: feed.close())
+        return LoopFeed(feed, self._threads, self._listen())
+
+    async def cancel(self, receipt: Receipt) -> bool:
+        return await self._threads.run(lambda: self._engine.cancel(receipt))
 
     async def create_group(self, spec: SubscriptionSpec) -> None:
         await self._threads.run(lambda: self._engine.create_group(spec))
@@ -202,6 +245,12 @@ class AsyncEmbeddedEngine:
 
     async def groups(self, topic: str | None = None) -> list[GroupInfo]:
         return await self._threads.run(lambda: self._engine.groups(topic))
+
+    async def statistics(self, topic: str, window: float) -> TopicStatistics:
+        return await self._threads.run(lambda: self._engine.statistics(topic, window))
+
+    async def problems(self) -> list[str]:
+        return await self._threads.run(self._engine.problems)
 
     async def close(self) -> None:
         if not self._engine.closed:
@@ -217,4 +266,4 @@ def open_engine(url: URL) -> AsyncEmbeddedEngine:
     return AsyncEmbeddedEngine(EmbeddedEngine(*place_of(url)))
 
 
-_proof: type[AsyncGroupEngine] = AsyncEmbeddedEngine
+_proof: type[AsyncFullEngine] = AsyncEmbeddedEngine

@@ -6,31 +6,38 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-from tidings.engines.embedded import place
+from tidings.engines.embedded import flow
 from tidings.engines.embedded.catalog import SEGMENT_BYTES, Catalog, Log, Shard, Topic
-from tidings.engines.embedded.control import Control
-from tidings.engines.embedded.groups import Groups
-from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, close_in_child
+from tidings.engines.embedded.control.claims import Claims
+from tidings.engines.embedded.control.database import Control
+from tidings.engines.embedded.control.groups import Groups
+from tidings.engines.embedded.control.members import Members
+from tidings.engines.embedded.control.outbox import Entry, Outbox
+from tidings.engines.embedded.disk import place
+from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, close_in_child
+from tidings.engines.embedded.disk.room import Room
 from tidings.engines.embedded.log.segments import LogGone
 from tidings.engines.embedded.log.syncing import Point
-from tidings.engines.embedded.room import Room
-from tidings.engines.embedded.waking.board import GROUPS_CHANGED, TOPICS_CHANGED, Bells, Board
+from tidings.engines.embedded.pump import Pump
+from tidings.engines.embedded.waking.board import GROUPS_CHANGED, STAGED, TOPICS_CHANGED, Bells, Board
 from tidings.engines.embedded.waking.hub import Hub
 from tidings.engines.embedded.waking.presence import Presence
-from tidings.errors import BusBusy, PublishFailed, PublishUnknown
+from tidings.errors import BusBusy, EngineError, PublishFailed, PublishUnknown
 from tidings.model.clock import Clock, SystemClock
-from tidings.model.message import Receipt, Record
+from tidings.model.message import Receipt, Record, set_expiry
 from tidings.model.options import (
     LEASE_SECONDS,
     MAX_EXTEND_SECONDS,
     MAX_MESSAGE_BYTES,
     Durability,
+    Guarantee,
+    PublishOptions,
     TopicOptions,
     check_range,
 )
@@ -91,6 +98,10 @@ class Bus:
             self.room = Room(folder) if folder is not None else None
             self.control = _closing(parts, Control(folder, self.room))
             self.groups = Groups(self.control)
+            self.claims = Claims(self.control)
+            self.members = Members(self.control)
+            self.outbox = Outbox(self.control)
+            self.pump = Pump(self)
             board = bells = None
             self.presence: Presence | None = None
             if folder is not None:
@@ -100,8 +111,11 @@ class Bus:
             self.catalog = _closing(parts, Catalog(self.control, folder, self.clock, board, self.options.segment_bytes))
             self.hub: Hub[Topic] = _closing(parts, Hub(board, bells, self.catalog.refresh))
             self.hub.on_death = self.bury
+            self.hub.on_staged = self.pump.hurry
+            _on_turn(self.clock, self._turned)
             self.catalog.on_new = self.hub.discover
             self.catalog.load()
+            parts.callback(self._finish)
             self._parts = parts.pop_all()
         self.stale = False
 
@@ -115,7 +129,7 @@ class Bus:
             if known == [(boot,)]:
                 return False
             run("INSERT OR REPLACE INTO meta VALUES ('boot', ?)", (boot,))
-            self.groups.forget_leases(run)
+            Members.forget(run)
         return bool(known)
 
     def current(self) -> Bus:
@@ -154,61 +168,126 @@ class Bus:
     # -- publishing
 
     def append(
-        self, name: str, records: Sequence[Record], durability: Durability, wait: float = LOCK_WAIT_SECONDS
+        self, name: str, records: Sequence[Record], options: PublishOptions, wait: float = LOCK_WAIT_SECONDS
     ) -> tuple[list[Receipt], list[tuple[Log, Point]]]:
-        """Store the records; return their receipts, which hold once the points are synced."""
+        """Store the records; return their receipts, which hold once the points are synced. Raises `TopicFull`."""
         topic = self.current().catalog.topics.get(name) or self.create_topic(name, None)
         if self.room is not None:
             self.room.take(sum(len(record.data) for record in records) + RECORD_BYTES * len(records))
-        shards = topic.shards
-        if len(records) == 1 or len(shards) == 1:
-            shard = shards[0] if len(shards) == 1 else topic.shard_for(records[0].key)
-            base, log, point = self._append(shard, records, wait)
-            receipts = [
-                Receipt(record.id, name, shard.partition, offset, durability)
-                for offset, record in enumerate(records, base)
-            ]
+        if topic.options.max_length is not None:
+            flow.make_room(self, topic, len(records))
+        level = topic.levels.get(options.priority) or self._level(topic, options.priority)
+        if len(records) == 1 or len(level) == 1:
+            shard = level[0] if len(level) == 1 else level[_partition(topic, records[0])]
+            receipts, log, point = self._append(shard, records, options, wait)
             return receipts, [(log, point)]
-        return self._append_each(topic, records, durability, wait)
+        return self._append_each(topic, level, records, options, wait)
+
+    def _level(self, topic: Topic, priority: int) -> list[Shard]:
+        """Return the shards of a priority, made if need be."""
+        with place.refusing(self.folder):
+            made = self.catalog.add_level(topic, priority)
+        if made:
+            self.hub.announce_change(TOPICS_CHANGED)
+        return topic.levels[priority]
 
     def _append_each(
-        self, topic: Topic, records: Sequence[Record], durability: Durability, wait: float
+        self, topic: Topic, level: list[Shard], records: Sequence[Record], options: PublishOptions, wait: float
     ) -> tuple[list[Receipt], list[tuple[Log, Point]]]:
         """Store records of several partitions. When a later partition fails the earlier ones are stored: unknown."""
         parts: dict[Shard, list[int]] = {}
         for at, record in enumerate(records):
-            parts.setdefault(topic.shard_for(record.key), []).append(at)
+            parts.setdefault(level[_partition(topic, record)], []).append(at)
         receipts: dict[int, Receipt] = {}
         points: list[tuple[Log, Point]] = []
         for shard, places in parts.items():
+            part = [records[at] for at in places]
             try:
-                base, log, point = self._append(
-                    shard, [records[at] for at in places], LOCK_WAIT_SECONDS if points else wait
-                )
+                stored, log, point = self._append(shard, part, options, LOCK_WAIT_SECONDS if points else wait)
             except PublishFailed as error:
                 if not points:
                     raise
-                stored = tuple(receipt.message_id for receipt in receipts.values())
-                raise PublishUnknown(
-                    f"{len(stored)} of {len(records)} messages were stored: {error}", stored
-                ) from error
+                ids = tuple(receipt.message_id for receipt in receipts.values())
+                raise PublishUnknown(f"{len(ids)} of {len(records)} messages were stored: {error}", ids) from error
             points.append((log, point))
-            for offset, at in enumerate(places, base):
-                receipts[at] = Receipt(records[at].id, topic.name, shard.partition, offset, durability)
+            receipts.update(zip(places, stored, strict=True))
         return [receipts[at] for at in range(len(records))], points
 
-    def _append(self, shard: Shard, records: Sequence[Record], wait: float) -> tuple[int, Log, Point]:
+    def _append(
+        self, shard: Shard, records: Sequence[Record], options: PublishOptions, wait: float
+    ) -> tuple[list[Receipt], Log, Point]:
         for _ in range(DROPS):
             try:
-                self.catalog.use(shard)
-                base, point = shard.log.append(records, wait)
+                receipts, point = self._store(shard, records, options, wait)
             except LogGone:
                 self.catalog.load()
-                shard = self.topic(shard.topic).shard_for(records[0].key)
+                shard = self.destination(shard.topic, records[0], shard.priority)
             else:
                 self.hub.announce(shard.id)
-                return base, shard.log, point
+                return receipts, shard.log, point
         raise BusBusy(f"topic {shard.topic!r} was dropped {DROPS} times while publishing to it")
+
+    def _store(
+        self, shard: Shard, records: Sequence[Record], options: PublishOptions, wait: float
+    ) -> tuple[list[Receipt], Point]:
+        catalog, name, partition, level = self.catalog, shard.topic, shard.partition, options.durability
+        catalog.use(shard)
+        topic = catalog.topics.get(name)
+        if topic is None or topic.is_plain:
+            base, point = shard.log.append(records, wait, options.compression)
+            return [Receipt(r.id, name, partition, offset, level) for offset, r in enumerate(records, base)], point
+        terms = topic.options
+        if terms.message_ttl is not None:
+            set_expiry(records, self.clock.now() + terms.period("message_ttl"))
+        compression = options.compression or terms.compression
+        if terms.delivery is not Guarantee.EXACTLY_ONCE:
+            base, point = shard.log.append(records, wait, compression)
+            return [Receipt(r.id, name, partition, offset, level) for offset, r in enumerate(records, base)], point
+        placed, point = shard.log.append_once(records, terms.period("dedup_window"), wait, compression)
+        return [
+            Receipt(r.id, name, partition, offset, level, known)
+            for r, (offset, known) in zip(records, placed, strict=True)
+        ], point
+
+    # -- what the pump needs
+
+    def schedule(self, name: str, records: Sequence[Record], options: PublishOptions, wait: float) -> list[Receipt]:
+        """Stage records that are to be delivered later."""
+        assert options.deliver_at is not None
+        self.current().topic(name)
+        entries = [
+            Entry(topic=name, record=record, priority=options.priority, due=options.deliver_at) for record in records
+        ]
+        ids = self.outbox.add(entries, wait, options.durability is Durability.DISK)
+        self.hub.announce_change(STAGED)
+        level = options.durability
+        return [Receipt(r.id, name, -1, -1, level, False, id) for r, id in zip(records, ids, strict=True)]
+
+    def destination(self, topic: str, record: Record, priority: int) -> Shard:
+        """Return the shard that a record belongs to; the topic is made if need be."""
+        found = self.topic(topic)
+        level = found.levels.get(priority) or self._level(found, priority)
+        return level[_partition(found, record)]
+
+    def find_shard(self, topic: str, number: int | None) -> Shard | None:
+        """Return a shard of a topic by its number."""
+        found = self.catalog.topics.get(topic)
+        return next((shard for shard in found.shards if shard.id == number), None) if found else None
+
+    def store(self, shard: Shard, records: Sequence[Record], wait: float) -> tuple[Log, Point]:
+        """Append what was staged; there is no limit to it, as it was accepted before. Raises `LogGone`."""
+        point = self._store(shard, records, PublishOptions(Durability.OS), wait)[1]
+        self.hub.announce(shard.id)
+        return shard.log, point
+
+    def _turned(self) -> None:
+        """The hands of a clock were turned: what waits for a time looks at it again."""
+        self.pump.hurry()
+        self.hub.wake()
+
+    def _finish(self) -> None:
+        with suppress(EngineError):
+            self.pump.finish()
 
     # -- consumers
 
@@ -222,13 +301,13 @@ class Bus:
                 with place.refusing(self.folder):
                     slot = presence.enter()
                     self.hub.hang(slot)
-                self.groups.bury(lambda other: other == slot or not presence.is_alive(other))
+                self.members.bury(lambda other: other == slot or not presence.is_alive(other))
         return presence.slot
 
     def bury(self) -> None:
         """Free what dead processes held, and tell those who wait for it."""
         presence = self.presence
-        if presence is not None and self.groups.bury(lambda slot: not presence.is_alive(slot)):
+        if presence is not None and self.members.bury(lambda slot: not presence.is_alive(slot)):
             self.announce_groups()
 
     def announce_groups(self) -> None:
@@ -266,6 +345,22 @@ class Bus:
         _buses.discard(self)
         if not self.stale:
             self._parts.close()
+
+
+def _partition(topic: Topic, record: Record) -> int:
+    """Return the partition of a record. An exactly-once topic sends what has no key by its id: a repetition has to go
+    where the first one went."""
+    key = record.key
+    if key is None and topic.options.delivery is Guarantee.EXACTLY_ONCE:
+        key = record.id
+    return topic.partition_for(key)
+
+
+def _on_turn(clock: Clock, turned: Callable[[], None]) -> None:
+    """A clock whose hands are turned by somebody tells so."""
+    on_turn = getattr(clock, "on_turn", None)
+    if on_turn is not None:
+        on_turn(turned)
 
 
 class _Closable(Protocol):

@@ -11,23 +11,27 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
+from msgspec import Struct
 
-from tidings.engines.embedded.control import Control
-from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS
+from tidings.engines.embedded.control.database import Control
+from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
+from tidings.engines.embedded.disk.place import sync_folder
 from tidings.engines.embedded.log.filelog import FileLog
 from tidings.engines.embedded.log.frame import Batch
 from tidings.engines.embedded.log.memorylog import MemoryLog
 from tidings.engines.embedded.log.recovery import Floor
-from tidings.engines.embedded.log.segments import LogGone, LogLimits, sync_folder
+from tidings.engines.embedded.log.segments import LogGone, LogLimits
+from tidings.engines.embedded.log.stamps import Stamps
 from tidings.engines.embedded.log.syncing import Point
 from tidings.engines.embedded.waking.board import Board
-from tidings.errors import TopicExists, TopicNotFound
+from tidings.errors import InvalidOption, TopicExists, TopicNotFound
 from tidings.model.clock import Clock
+from tidings.model.compression import Compression
 from tidings.model.message import Record
-from tidings.model.options import TopicOptions
+from tidings.model.options import NORMAL_PRIORITY, Guarantee, Overflow, TopicOptions, default_options
 from tidings.model.topics import validate_topic
 
 OPEN_LOGS = 200
@@ -39,33 +43,51 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 MEMORY_BYTES = 256 * 1024 * 1024
 """What a partition keeps in memory when no retention is set: a bus without a disk must end somewhere."""
 
-NORMAL_PRIORITY = 5
+Execute = Callable[..., Any]
 
 
 class Log(Protocol):
     """What a shard needs of a log; `FileLog` and `MemoryLog` are the two."""
 
-    def append(self, records: Sequence[Record], wait: float = LOCK_WAIT_SECONDS) -> tuple[int, Point]: ...
+    def append(
+        self, records: Sequence[Record], wait: float = LOCK_WAIT_SECONDS, compression: Compression | None = None
+    ) -> tuple[int, Point]: ...
+    def append_once(
+        self, records: Sequence[Record], window: float, wait: float, compression: Compression | None = None
+    ) -> tuple[list[tuple[int, bool]], Point]: ...
     def sync(self, point: Point) -> None: ...
     def end(self) -> int: ...
+    def point(self) -> Point: ...
     def span(self) -> tuple[int, int]: ...
     def read(self, offset: int) -> list[Batch]: ...
     def find_time(self, time_ns: int) -> int: ...
     def extent(self) -> tuple[int, int, int]: ...
     def trim(self) -> None: ...
+    def limit(self, limits: LogLimits) -> None: ...
     def drop(self) -> None: ...
     def close(self) -> bool: ...
 
 
+class Place(Struct, frozen=True):
+    """Which shard of a topic it is. `home` is the number of the partition's shard of normal priority."""
+
+    topic: str
+    partition: int
+    priority: int
+    home: int
+
+
 class Shard:
-    """One partition of a topic; `id` is its number in the whole bus."""
+    """One partition of a topic, for one priority; `id` is its number in the whole bus."""
 
-    __slots__ = ("_log", "_make", "id", "partition", "topic")
+    __slots__ = ("_log", "_make", "home", "id", "partition", "priority", "topic")
 
-    def __init__(self, id: int, topic: str, partition: int, make: Callable[[Shard], Log]) -> None:
+    def __init__(self, id: int, place: Place, make: Callable[[Shard], Log]) -> None:
         self.id = id
-        self.topic = topic
-        self.partition = partition
+        self.topic = place.topic
+        self.partition = place.partition
+        self.priority = place.priority
+        self.home = place.home
         self._make = make
         self._log: Log | None = None
 
@@ -77,6 +99,11 @@ class Shard:
                 if self._log is None:
                     self._log = self._make(self)
         return self._log
+
+    def limit(self, limits: LogLimits) -> None:
+        """Keep other limits from now on."""
+        if self._log is not None:
+            self._log.limit(limits)
 
     def close(self) -> bool:
         """Close the files; False when a sync is under way."""
@@ -95,38 +122,53 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class Topic:
-    """A topic that exists."""
+    """A topic that exists. `levels`: the shards of each priority that it has been published with, by partition."""
 
-    def __init__(self, id: int, name: str, options: TopicOptions, shards: list[Shard]) -> None:
+    def __init__(self, id: int, name: str, options: TopicOptions) -> None:
         self.id = id
         self.name = name
         self.options = options
-        self.shards = shards
+        self.levels: dict[int, list[Shard]] = {}
+        self.shards: list[Shard] = []
+        self.is_plain = is_plain(options)
         self._turn = itertools.count()
 
-    def shard_for(self, key: str | None) -> Shard:
-        """Return the shard of a key; without a key they take turns."""
+    def add_level(self, priority: int, shards: list[Shard]) -> None:
+        self.levels[priority] = shards
+        self.shards = [shard for level in sorted(self.levels, reverse=True) for shard in self.levels[level]]
+
+    def partition_for(self, key: str | None) -> int:
+        """Return the partition of a key; without a key they take turns."""
         number = next(self._turn) if key is None else zlib.crc32(key.encode())
-        return self.shards[number % len(self.shards)]
+        return number % self.options.partitions
+
+
+def is_plain(options: TopicOptions) -> bool:
+    """Whether storing is plain appending, as far as the topic's options go."""
+    plain = options.delivery is not Guarantee.EXACTLY_ONCE
+    return plain and options.message_ttl is None and options.compression is None
 
 
 class Catalog:
-    """Topics by name. Safe to share between threads."""
+    """Topics by name. Safe to share between threads. `blocking` names those whose publishers may wait for room,
+    `unleased` those that deliver at most once."""
 
     def __init__(
         self, control: Control, folder: Path | None, clock: Clock, board: Board | None, segment_bytes: int
     ) -> None:
         self._control = control
         self._folder = folder
-        self._clock = clock
+        self._stamps = Stamps(clock)
         self._board = board
         self._seen = b""
         self._segment_bytes = segment_bytes
         self._mutex = threading.RLock()
         self._used: OrderedDict[int, Shard] = OrderedDict()
         self._newest = -1
-        self._newest_id = 0
+        self._changed = 0
         self.topics: dict[str, Topic] = {}
+        self.blocking: set[str] = set()
+        self.unleased: set[str] = set()
         self.on_new: Callable[[list[Topic]], None] = lambda topics: None
 
     def refresh(self) -> None:
@@ -145,33 +187,55 @@ class Catalog:
             self.learn()
 
     def learn(self) -> None:
-        """Learn of the topics that were made since the last time; numbers are given once, and upwards."""
+        """Learn of the topics that were made or changed since the last time."""
         with self._mutex:
-            query = "SELECT id, name, options, first_shard FROM topics WHERE id > ? ORDER BY id"
-            fresh = [self._make(*row) for row in self._control.read(query, (self._newest_id,))]
-            for topic in fresh:
-                if topic.name in self.topics:
-                    self._forget(self.topics[topic.name])
-                self.topics[topic.name] = topic
-            if fresh:
-                self._newest_id = fresh[-1].id
+            query = "SELECT id, name, options, changed FROM topics WHERE changed > ? ORDER BY changed"
+            fresh = [self._learn(*row) for row in self._control.read(query, (self._changed,))]
         if fresh:
             self.on_new(fresh)
 
-    def _make(self, id: int, name: str, stored: str, first_shard: int) -> Topic:
-        options = _read_options(stored)
+    def _learn(self, id: int, name: str, stored: str, changed: int) -> Topic:
+        known, options = self.topics.get(name), _read_options(stored)
+        if known is None or known.id != id:
+            if known is not None:
+                self._forget(known)
+            known = Topic(id, name, options)
+        elif known.options != options:
+            self._adopt(known, options)
+        first = dict(self._control.read("SELECT priority, first_shard FROM levels WHERE topic_id = ?", (id,)))
+        for priority in first.keys() - known.levels.keys():
+            known.add_level(priority, self._make_level(known, priority, first))
+        self.topics[name] = known
+        _keep(self.blocking, name, options.max_length is not None and options.overflow is Overflow.BLOCK)
+        _keep(self.unleased, name, options.delivery is Guarantee.AT_MOST_ONCE)
+        self._changed = changed
+        return known
 
+    def _adopt(self, topic: Topic, options: TopicOptions) -> None:
+        """Let a topic have other options from now on."""
+        topic.options, topic.is_plain = options, is_plain(options)
+        for shard in topic.shards:
+            shard.limit(self._limits(options))
+
+    def _limits(self, options: TopicOptions) -> LogLimits:
+        if self._folder is None:
+            return _limits(options, MEMORY_BYTES, keep_bytes=MEMORY_BYTES)
+        return _limits(options, self._segment_bytes)
+
+    def _make_level(self, topic: Topic, priority: int, first: dict[int, int]) -> list[Shard]:
         def make(shard: Shard) -> Log:
+            limits = self._limits(topic.options)
             if self._folder is None:
-                return MemoryLog(_limits(options, MEMORY_BYTES, keep_bytes=MEMORY_BYTES), self._clock)
-            folder = shard_folder(self._folder, id, shard.partition)
-            limits = _limits(options, self._segment_bytes)
+                return MemoryLog(limits, self._stamps)
+            folder = shard_folder(self._folder, topic.id, shard.partition, priority)
             return FileLog(
-                folder, limits, self._clock, lambda: self._floor(shard.id), lambda end: self._post(shard.id, end)
+                folder, limits, self._stamps, lambda: self._floor(shard.id), lambda end: self._post(shard.id, end)
             )
 
-        shards = [Shard(first_shard + number, name, number, make) for number in range(options.partitions)]
-        return Topic(id, name, options, shards)
+        return [
+            Shard(first[priority] + number, Place(topic.name, number, priority, first[NORMAL_PRIORITY] + number), make)
+            for number in range(topic.options.partitions)
+        ]
 
     def _floor(self, shard: int) -> Floor:
         given = self._control.read("SELECT max(next) FROM cursors WHERE shard = ?", (shard,))[0][0]
@@ -184,6 +248,8 @@ class Catalog:
     def _forget(self, topic: Topic) -> None:
         with self._mutex:
             self.topics.pop(topic.name, None)
+            self.blocking.discard(topic.name)
+            self.unleased.discard(topic.name)
             for shard in topic.shards:
                 self._used.pop(shard.id, None)
                 shard.close()
@@ -218,7 +284,7 @@ class Catalog:
         with self._control.write(durable=True) as run:
             row = run("SELECT options FROM topics WHERE name = ?", (name,)).fetchall()
             if not row:
-                self._insert(run, name, options or TopicOptions())
+                self._insert(run, name, options or default_options(name))
                 made = True
         self.learn()
         topic = self.find(name)
@@ -226,18 +292,48 @@ class Catalog:
             raise TopicExists(name, f"it has {topic.options}")
         return topic, made
 
-    def _insert(self, run: Callable[..., object], name: str, options: TopicOptions) -> None:
+    def _insert(self, run: Execute, name: str, options: TopicOptions) -> None:
         stored = msgspec.json.encode(options).decode()
-        query = "SELECT coalesce(max(value), 0) FROM meta WHERE name = 'next_shard'"
-        first = self._control.read(query)[0][0]
-        run("INSERT OR REPLACE INTO meta VALUES ('next_shard', ?)", (first + options.partitions,))
-        run("INSERT INTO topics (name, options, first_shard) VALUES (?, ?, ?)", (name, stored, first))
-        topic_id = self._control.read("SELECT id FROM topics WHERE name = ?", (name,))[0][0]
+        run("INSERT INTO topics (name, options, changed) VALUES (?, ?, ?)", (name, stored, _count(run, "changes", 1)))
+        topic_id = run("SELECT last_insert_rowid()").fetchall()[0][0]
+        self._insert_level(run, topic_id, NORMAL_PRIORITY, options.partitions)
         if self._folder is not None:
-            for partition in range(options.partitions):
-                shard_folder(self._folder, topic_id, partition).mkdir(0o700, parents=True, exist_ok=True)
-            sync_folder(shard_folder(self._folder, topic_id, 0).parent)
             sync_folder(self._folder / "topics")
+
+    def _insert_level(self, run: Execute, topic_id: int, priority: int, partitions: int) -> None:
+        first = _count(run, "shards", partitions) - partitions
+        run("INSERT INTO levels VALUES (?, ?, ?)", (topic_id, priority, first))
+        if self._folder is not None:
+            for partition in range(partitions):
+                folder = shard_folder(self._folder, topic_id, partition, priority)
+                folder.mkdir(0o700, parents=True, exist_ok=True)
+            sync_folder(folder.parent)
+
+    def add_level(self, topic: Topic, priority: int) -> bool:
+        """Make the shards for messages of a priority that the topic has not been published with; False when others
+        did. Raises `TopicNotFound` when it was dropped."""
+        with self._control.write(durable=True) as run:
+            if not run("SELECT 1 FROM topics WHERE id = ?", (topic.id,)).fetchall():
+                raise TopicNotFound(topic.name)
+            known = run("SELECT 1 FROM levels WHERE topic_id = ? AND priority = ?", (topic.id, priority)).fetchall()
+            if not known:
+                self._insert_level(run, topic.id, priority, topic.options.partitions)
+                run("UPDATE topics SET changed = ? WHERE id = ?", (_count(run, "changes", 1), topic.id))
+        self.learn()
+        return not known
+
+    def alter(self, name: str, options: TopicOptions) -> Topic:
+        """Give a topic other options. Raises `TopicNotFound`, and `InvalidOption` for another number of partitions."""
+        topic = self.find(name)
+        if options.partitions != topic.options.partitions:
+            way = f"topic {name!r} has {topic.options.partitions}, for good; create another topic and move the messages"
+            raise InvalidOption("partitions", options.partitions, way)
+        stored = msgspec.json.encode(options).decode()
+        with self._control.write(durable=True) as run:
+            query = "UPDATE topics SET options = ?, changed = ? WHERE id = ?"
+            run(query, (stored, _count(run, "changes", 1), topic.id))
+        self.learn()
+        return topic
 
     def drop(self, name: str) -> Topic:
         """Remove the topic, its messages and its place in every group. Raises `TopicNotFound`."""
@@ -249,13 +345,16 @@ class Catalog:
         with self._control.write(durable=True) as run:
             run("DELETE FROM topics WHERE id = ?", (topic.id,))
             for shard in topic.shards:
-                run("DELETE FROM cursors WHERE shard = ?", (shard.id,))
-                run("DELETE FROM pending WHERE shard = ?", (shard.id,))
+                for table in ("cursors", "pending"):
+                    run(f"DELETE FROM {table} WHERE shard = ?", (shard.id,))
+                run("DELETE FROM assignments WHERE partition = ?", (shard.id,))
+            run("DELETE FROM levels WHERE topic_id = ?", (topic.id,))
+            run("DELETE FROM staged WHERE topic = ?", (name,))
         self._forget(topic)
         if self._folder is not None:
             import shutil  # slow to load, and few programs drop topics
 
-            shutil.rmtree(shard_folder(self._folder, topic.id, 0).parent, ignore_errors=True)
+            shutil.rmtree(self._folder / "topics" / str(topic.id), ignore_errors=True)
         return topic
 
     def close(self) -> None:
@@ -270,14 +369,28 @@ def _read_options(stored: str) -> TopicOptions:
     return msgspec.json.decode(stored, type=TopicOptions)
 
 
-def shard_folder(bus: Path, topic_id: int, partition: int) -> Path:
-    return bus / "topics" / str(topic_id) / f"{partition}-{NORMAL_PRIORITY}"
+def shard_folder(bus: Path, topic_id: int, partition: int, priority: int = NORMAL_PRIORITY) -> Path:
+    return bus / "topics" / str(topic_id) / f"{partition}-{priority}"
+
+
+def _keep(names: set[str], name: str, belongs: bool) -> None:
+    if belongs:
+        names.add(name)
+    else:
+        names.discard(name)
+
+
+def _count(run: Execute, name: str, by: int) -> int:
+    """Count on a number of the whole bus, as part of a transaction; return it."""
+    query = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value RETURNING value"
+    return int(run(query, (name, by)).fetchall()[0][0])
 
 
 def _limits(options: TopicOptions, segment_bytes: int, keep_bytes: int | None = None) -> LogLimits:
     """Return the limits of a log: a tenth of what is kept makes a segment, so that trimming is that precise."""
     keep_bytes = options.retention_bytes or keep_bytes
-    messages, seconds = options.retention_messages, options.retention_seconds
+    messages = options.retention_messages
+    seconds = None if options.retention_period is None else options.period("retention_period")
     return LogLimits(
         segment_bytes=min(segment_bytes, max(4096, keep_bytes // 10)) if keep_bytes else segment_bytes,
         segment_messages=max(1, messages // 10) if messages else None,

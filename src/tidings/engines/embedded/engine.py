@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from tidings.engines.embedded import bus as buses
-from tidings.engines.embedded import place
+from tidings.engines.embedded import statistics
 from tidings.engines.embedded.bus import Bus, BusOptions
 from tidings.engines.embedded.catalog import Catalog, Log, Topic
-from tidings.engines.embedded.feeds import GroupFeed, TailFeed, bind, start_offset
+from tidings.engines.embedded.disk import place
+from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
+from tidings.engines.embedded.flow import Vacancy
 from tidings.engines.embedded.log.segments import LogGone
 from tidings.engines.embedded.log.syncing import Point
-from tidings.errors import Closed, GroupNotFound, InvalidURL, PublishUnknown, UnsupportedFeature
+from tidings.engines.embedded.reading.group import GroupFeed
+from tidings.engines.embedded.reading.start import bind, start_offset
+from tidings.engines.embedded.reading.tail import TailFeed
+from tidings.engines.embedded.waking.board import TOPICS_CHANGED
+from tidings.errors import Closed, GroupNotFound, InvalidURL, PublishUnknown, TopicFull, UnsupportedFeature
 from tidings.model.capability import Capability
+from tidings.model.clock import Clock
 from tidings.model.message import Receipt, Record
-from tidings.model.options import Durability, Start, SubscriptionSpec, TopicOptions
+from tidings.model.options import Durability, Overflow, PublishOptions, Start, SubscriptionSpec, TopicOptions
 from tidings.model.topics import Pattern
 from tidings.model.url import URL, read_options
-from tidings.spi import Feed, GroupEngine, GroupInfo, M, PartitionInfo, Settlement, TopicInfo
+from tidings.spi import Feed, FullEngine, GroupInfo, M, Output, PartitionInfo, Settlement, TopicInfo, TopicStatistics
 
 ON_DISK = {Capability.OS_DURABILITY, Capability.DISK_DURABILITY, Capability.PROCESSES}
 """What `file:` can do and `memory:` cannot."""
@@ -49,10 +60,9 @@ class BlockingFeed(Feed[M]):
         found = feed.poll(limit)
         if found or timeout == 0:
             return found
-        clock = feed.clock
-        deadline = None if timeout is None else clock.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = None if deadline is None else deadline - clock.monotonic()
+            left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return []
             feed.wait(left)
@@ -62,6 +72,9 @@ class BlockingFeed(Feed[M]):
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         self.feed.settle(settlements)
+
+    def commit(self, settlements: Sequence[Settlement], outputs: Sequence[Output], durability: Durability) -> None:
+        self.feed.commit(settlements, outputs, durability)
 
     def renew(self) -> None:
         self.feed.renew()
@@ -73,15 +86,16 @@ class BlockingFeed(Feed[M]):
 class EmbeddedEngine:
     """An open `memory:` or `file:` URL. Safe to share between threads."""
 
-    def __init__(self, path: str, options: BusOptions, memory: bool) -> None:
+    def __init__(self, path: str, options: BusOptions, memory: bool, clock: Clock | None = None) -> None:
         self.name = "memory" if memory else "file"
         self.capabilities = frozenset(Capability) - (ON_DISK if memory else set())
         self.max_message_bytes = options.max_message_bytes
         self.default_durability = Durability.MEMORY if memory else options.durability or Durability.DISK
         folder = None if memory else Path(path).resolve()
         shared = f"{self.name}:{folder or path} {options}"
-        self._key = shared if path else f"{shared} {next(_private)}"
-        self._bus = buses.acquire(self._key, lambda: Bus(folder, options))
+        self._key = shared if path and clock is None else f"{shared} {next(_private)}"
+        self._bus = buses.acquire(self._key, lambda: Bus(folder, options, clock))
+        self.clock = self._bus.clock
         self._feeds: weakref.WeakSet[TailFeed[Any] | GroupFeed[Any]] = weakref.WeakSet()
         self._closing = threading.Lock()
         self.closed = False
@@ -98,6 +112,12 @@ class EmbeddedEngine:
         topic = self.bus.create_topic(name, options)
         return _info(self.bus.catalog, topic) or TopicInfo(name, topic.options, ())
 
+    def alter_topic(self, name: str, options: TopicOptions) -> TopicInfo:
+        bus = self.bus
+        topic = bus.catalog.alter(name, options)
+        bus.hub.announce_change(TOPICS_CHANGED)
+        return _info(bus.catalog, topic) or TopicInfo(name, topic.options, ())
+
     def drop_topic(self, name: str) -> None:
         self.bus.drop_topic(name)
 
@@ -111,7 +131,7 @@ class EmbeddedEngine:
 
     # -- messages
 
-    def check(self, durability: Durability) -> Durability:
+    def reach(self, durability: Durability) -> Durability:
         """Return the level that will really be reached when this one is asked for."""
         if self.name == "memory":
             if durability is not Durability.MEMORY:
@@ -119,12 +139,66 @@ class EmbeddedEngine:
             return durability
         return Durability.DISK if durability is Durability.DISK else Durability.OS
 
-    def publish(self, topic: str, records: Sequence[Record], durability: Durability) -> list[Receipt]:
-        reached = self.check(durability)
-        receipts, points = self.bus.append(topic, records, reached)
-        if reached is Durability.DISK:
+    def check(self, options: PublishOptions) -> PublishOptions:
+        """Return the options with the durability that will really be reached, and no time that has passed."""
+        reached = self.reach(options.durability)
+        if reached is not options.durability:
+            options = replace(options, durability=reached)
+        if options.deliver_at is not None and options.deliver_at <= self.clock.now():
+            options = replace(options, deliver_at=None)
+        return options
+
+    def cancel(self, receipt: Receipt) -> bool:
+        if receipt.scheduled is None:
+            return False
+        return self.bus.outbox.cancel(receipt.scheduled, receipt.topic, receipt.message_id)
+
+    def publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
+        options = self.check(options)
+        try:
+            return self._publish(topic, records, options)
+        except TopicFull as full:
+            return self._publish_later(topic, records, options, full)
+
+    def _publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
+        bus = self.bus
+        if options.deliver_at is not None:
+            return bus.schedule(topic, records, options, LOCK_WAIT_SECONDS)
+        receipts, points = bus.append(topic, records, options)
+        if options.durability is Durability.DISK:
             sync(points, receipts)
         return receipts
+
+    def _publish_later(
+        self, topic: str, records: Sequence[Record], options: PublishOptions, full: TopicFull
+    ) -> list[Receipt]:
+        """Publish when there is room, if the topic's publishers wait for that."""
+        hub = self.bus.hub
+        with self.waiting(topic, full) as (vacancy, deadline):
+            while True:
+                vacancy.again()
+                try:
+                    return self._publish(topic, records, options)
+                except TopicFull:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise
+                    hub.wait(vacancy, left)
+
+    @contextmanager
+    def waiting(self, topic: str, full: TopicFull) -> Iterator[tuple[Vacancy, float]]:
+        """Wait for room: yield what is woken, and until when. Raises the error where publishers do not wait."""
+        bus = self.bus
+        found = bus.catalog.topics.get(topic)
+        if found is None or found.options.overflow is not Overflow.BLOCK:
+            raise full
+        bus.slot()
+        vacancy = Vacancy()
+        bus.hub.add(vacancy)
+        try:
+            yield vacancy, time.monotonic() + found.options.period("overflow_timeout")
+        finally:
+            bus.hub.remove(vacancy, ())
 
     def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> Feed[M]:
         return BlockingFeed(self.feed(spec, message_type))
@@ -143,6 +217,7 @@ class EmbeddedEngine:
 
     def drop_group(self, group: str) -> None:
         self.bus.groups.drop(group)
+        self.bus.announce_groups()
 
     def seek_group(self, topic: str, group: str, start: Start) -> None:
         bus = self.bus
@@ -155,14 +230,17 @@ class EmbeddedEngine:
     def groups(self, topic: str | None = None) -> list[GroupInfo]:
         bus = self.bus
         bus.catalog.refresh()
-        found = []
-        for group, stored in bus.groups.bindings().items():
-            patterns = [Pattern.from_stored(text) for text in stored]
-            for name, each in sorted(bus.catalog.topics.items()):
-                if (topic is None or name == topic) and any(pattern.matches(name) for pattern in patterns):
-                    ends = {shard.id: start_offset(bus, shard, "end") for shard in each.shards}
-                    found.append(bus.groups.describe(group, name, ends))
-        return found
+        return statistics.all_groups(bus, topic)
+
+    # -- statistics
+
+    def statistics(self, topic: str, window: float) -> TopicStatistics:
+        bus = self.bus
+        bus.bury()
+        return statistics.of_topic(bus, bus.catalog.find(topic), window)
+
+    def problems(self) -> list[str]:
+        return statistics.problems(self.bus)
 
     def close(self) -> None:
         with self._closing:
@@ -182,7 +260,10 @@ def _info(catalog: Catalog, topic: Topic) -> TopicInfo | None:
             extents.append((shard.partition, *shard.log.extent()))
     except LogGone:
         return None
-    return TopicInfo(topic.name, topic.options, tuple(PartitionInfo(*extent) for extent in extents))
+    sums = [[0, 0, 0] for _ in range(topic.options.partitions)]
+    for partition, *extent in extents:
+        sums[partition] = [total + part for total, part in zip(sums[partition], extent, strict=True)]
+    return TopicInfo(topic.name, topic.options, tuple(PartitionInfo(n, *each) for n, each in enumerate(sums)))
 
 
 def sync(points: Sequence[tuple[Log, Point]], receipts: Sequence[Receipt]) -> None:
@@ -207,4 +288,4 @@ def place_of(url: URL) -> tuple[str, BusOptions, bool]:
     return path, read_options(url, BusOptions), url.scheme == "memory"
 
 
-_proof: type[GroupEngine] = EmbeddedEngine
+_proof: type[FullEngine] = EmbeddedEngine

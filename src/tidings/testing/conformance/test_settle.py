@@ -121,7 +121,7 @@ async def test_a_nack_without_a_delay_backs_off(place: Place) -> None:
 
 
 @case(Capability.GROUPS)
-async def test_a_rejected_message_is_given_up_and_counted(place: Place) -> None:
+async def test_a_dead_message_is_given_up_and_counted(place: Place) -> None:
     """It never comes again, is lag no more, and the listing says how many there were."""
     client = place.client()
     await fill(place, client, ["bad", "good"])
@@ -134,7 +134,7 @@ async def test_a_rejected_message_is_given_up_and_counted(place: Place) -> None:
     async with manual(place, client) as subscription:
         await expect_nothing(subscription)
     (info,) = await client.groups(place.topic())
-    assert (info.lag, info.rejected, info.skipped) == (0, 1, 0)
+    assert (info.lag, info.dead, info.skipped) == (0, 1, 0)
 
 
 @case(Capability.GROUPS)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.engines.embedded.log.sample import Entry, contents, file_log, fill, numbered, records
 from tests.engines.hands import Hands
-from tidings.engines.embedded.locks import WouldBlock
+from tidings.engines.embedded.disk.locks import WouldBlock
 from tidings.engines.embedded.log import segment as segment_module
 from tidings.engines.embedded.log.filelog import FileLog
 from tidings.engines.embedded.log.recovery import Floor

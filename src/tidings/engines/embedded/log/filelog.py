@@ -15,23 +15,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS, FileLock, WouldBlock
+from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, FileLock, WouldBlock
 from tidings.engines.embedded.log.frame import (
     DATA,
     SEAL,
+    SEAL_BODY,
     SEGMENT_HEADER_BYTES,
     Batch,
+    Body,
     Header,
     batch_header,
-    body_crc,
-    encode_body,
+    make_body,
 )
 from tidings.engines.embedded.log.recovery import Floor, recover, rewrite
+from tidings.engines.embedded.log.seen import Seen, place_once
 from tidings.engines.embedded.log.segment import Segment, index_path
 from tidings.engines.embedded.log.segments import LogGone, LogLimits, Segments
+from tidings.engines.embedded.log.stamps import Stamps
 from tidings.engines.embedded.log.syncing import GroupSync, Point
 from tidings.errors import BusBusy, DamagedData, PublishFailed, StorageFull
-from tidings.model.clock import Clock
+from tidings.model.compression import Compression
 from tidings.model.message import Record
 
 CACHED_CHUNKS = 8
@@ -53,14 +56,14 @@ class FileLog:
     """One shard's log. Safe to share between threads; every process has its own object for the same folder."""
 
     def __init__(
-        self, folder: Path, limits: LogLimits, clock: Clock, floor: Callable[[], Floor], post: Callable[[int], None]
+        self, folder: Path, limits: LogLimits, stamps: Stamps, floor: Callable[[], Floor], post: Callable[[int], None]
     ) -> None:
         """`floor` tells what is known of the log from elsewhere, `post` is told its end whenever that has moved."""
         self._folder = folder
         self._post = post
         self._limits = limits
         self._floor = floor
-        self._clock = clock
+        self._stamps = stamps
         self._mutex = threading.RLock()
         self._lock: FileLock | None = None
         self._segments = Segments(folder)
@@ -68,38 +71,70 @@ class FileLog:
         self._chunks: deque[list[Batch]] = deque(maxlen=CACHED_CHUNKS)
         self._resume: OrderedDict[int, Point] = OrderedDict()
         self._sync = GroupSync(self._flush)
+        self._seen = Seen(folder / "seen.db")
         self._suspect: Point | None = None
 
     # -- writing
 
-    def append(self, records: Sequence[Record], wait: float = LOCK_WAIT_SECONDS) -> tuple[int, Point]:
+    def append(
+        self, records: Sequence[Record], wait: float = LOCK_WAIT_SECONDS, compression: Compression | None = None
+    ) -> tuple[int, Point]:
         """Append the records as one batch; return the first offset, and the point to `sync`.
 
         All or nothing: on `StorageFull`, `PublishFailed` and `BusBusy` nothing was stored. `wait` bounds the wait for
         the lock; with 0 it raises `WouldBlock` at once. Raises `LogGone` when the topic was dropped.
         """
-        body = encode_body(records)
-        crc = body_crc(body)
-        count = len(records)
-        now_ns = int(self._clock.now() * 1e9)
-        try:
-            self._enter(wait)
-        except OSError as error:
-            raise _not_stored(self._folder, error) from error
+        body = make_body(records, compression)
+        now_ns = self._stamps.now_ns()
+        self._enter_to_write(wait)
         try:
             segment = self._writable(now_ns)
-            base = segment.next_offset
-            time_ns = max(now_ns, segment.last_time_ns)
-            head = batch_header(len(body), crc, base, count, time_ns, segment.salt + segment.end)
-            self._write(segment, head + body)
-            if segment.advance(Header(len(body), crc, base, count, time_ns, DATA)):
-                self._write_mark(segment)
-            self._post(base + count)
-            return base, (segment.base, segment.end)
+            return self._append(segment, body, now_ns), (segment.base, segment.end)
         except OSError as error:
             raise _not_stored(self._folder, error) from error
         finally:
             self._leave()
+
+    def append_once(
+        self, records: Sequence[Record], window: float, wait: float, compression: Compression | None = None
+    ) -> tuple[list[tuple[int, bool]], Point]:
+        """Append those records whose ids the log has not had for `window` seconds, as one batch.
+
+        Return the offset of each, with whether it was there before, and the point up to which all of them are synced.
+        """
+        body = make_body(records, compression)
+        now_ns = self._stamps.now_ns()
+        self._enter_to_write(wait)
+        try:
+            segment = self._writable(now_ns)
+            since = now_ns - int(window * 1e9)
+            end = segment.next_offset
+            placed, fresh = place_once(self._seen.find(records, since, end, self.read, self.find_time), records, end)
+            if fresh:
+                kept = body if len(fresh) == len(records) else make_body(fresh, compression)
+                base = self._append(segment, kept, now_ns)
+                self._seen.remember(base, segment.last_time_ns, fresh, since)
+            return placed, (segment.base, segment.end)
+        except OSError as error:
+            raise _not_stored(self._folder, error) from error
+        finally:
+            self._leave()
+
+    def _append(self, segment: Segment, body: Body, now_ns: int) -> int:
+        """Write the batch at the end of the segment and say so; return its first offset. Called with the lock."""
+        base = segment.next_offset
+        time_ns = max(now_ns, segment.last_time_ns)
+        self._write(segment, batch_header(body, base, time_ns, segment.salt + segment.end) + body.data)
+        if segment.advance(Header(len(body.data), body.crc, base, body.count, time_ns, DATA)):
+            self._write_mark(segment)
+        self._post(base + body.count)
+        return base
+
+    def _enter_to_write(self, wait: float) -> None:
+        try:
+            self._enter(wait)
+        except OSError as error:
+            raise _not_stored(self._folder, error) from error
 
     def sync(self, point: Point) -> None:
         """Return when the log is durable up to `point`. Raises `PublishUnknown` when that could not be proven."""
@@ -200,7 +235,7 @@ class FileLog:
 
     def _open_active(self) -> Segment:
         """Open and recover the newest segment. Called with the lock."""
-        now_ns = int(self._clock.now() * 1e9)
+        now_ns = self._stamps.now_ns()
         bases = self._segments.refresh()
         floor = self._floor()
         if not bases:
@@ -250,7 +285,8 @@ class FileLog:
     def _roll(self, segment: Segment, now_ns: int) -> Segment:
         """Seal the segment, durably, and begin the next: whoever meets the seal knows where to go on."""
         header = Header(0, 0, segment.next_offset, 0, segment.last_time_ns, SEAL)
-        self._write(segment, batch_header(0, 0, header.base, 0, header.time_ns, segment.salt + segment.end, kind=SEAL))
+        seed = segment.salt + segment.end
+        self._write(segment, batch_header(SEAL_BODY, header.base, header.time_ns, seed, kind=SEAL))
         segment.advance(header)
         try:
             os.fdatasync(segment.fd)
@@ -267,6 +303,12 @@ class FileLog:
         """Return the offset that the next message will get, as the log itself says."""
         with self._mutex:
             return self._caught_up().next_offset
+
+    def point(self) -> Point:
+        """Return the point at which the log ends now."""
+        with self._mutex:
+            segment = self._caught_up()
+            return segment.base, segment.end
 
     def span(self) -> tuple[int, int]:
         """Return the first offset, as far as this process has seen, and the next one."""
@@ -367,6 +409,10 @@ class FileLog:
 
     # -- care
 
+    def limit(self, limits: LogLimits) -> None:
+        """Keep other limits from now on."""
+        self._limits = limits
+
     def extent(self) -> tuple[int, int, int]:
         """Return the first offset, the next offset and the bytes of the log."""
         with self._mutex:
@@ -376,7 +422,7 @@ class FileLog:
 
     def trim(self) -> None:
         """Remove what the retention limits no longer keep; begin a new segment when the newest is of age."""
-        limits, now_ns = self._limits, int(self._clock.now() * 1e9)
+        limits, now_ns = self._limits, self._stamps.now_ns()
         if limits.keep_bytes is limits.keep_messages is limits.keep_seconds is None:
             return
         with self._exclusive():
@@ -387,6 +433,7 @@ class FileLog:
         with self._exclusive():
             self._forget()
             self._segments.close()
+            self._seen.close()
             self._segments.drop()
 
     def close(self) -> bool:
@@ -397,6 +444,7 @@ class FileLog:
             self._forget()
             self._segments.close()
             self._resume.clear()
+            self._seen.close()
             lock, self._lock = self._lock, None
             if lock is not None:
                 lock.close()

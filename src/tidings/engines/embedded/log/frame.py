@@ -2,7 +2,9 @@
 
 A segment is a 32-byte header and then batches. A batch is a 40-byte header and a body, a msgpack list of records:
 
-    magic 4 | body length 4 | body CRC32 4 | base offset 8 | count 4 | time ns 8 | codec 1 | kind 1 | 0 2 | CRC32 4
+    magic 4 | body length 4 | body CRC32 4 | base offset 8 | count 4 | time ns 8 | codec 1 | kind 1 | flags 2 | CRC32 4
+
+A compressed body is the length of the list, 4 bytes, and then the list compressed. Flag 1: some records have `extra`.
 
 Two checksums, because they are made at different moments: the body's before the lock is taken, the header's after, when
 the offset is known. The header's is seeded with the segment's salt and the position of the batch, so bytes of another
@@ -18,9 +20,9 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from tidings.model.message import StoredRecord
-
-FORMAT_VERSION = 1
+from tidings.errors import EngineError
+from tidings.model.compression import Compression, compress, decompress
+from tidings.model.message import Record, StoredRecord
 
 _SEGMENT = struct.Struct("<8sIQq")
 _SEGMENT_MAGIC = b"TIDSEG1\n"
@@ -28,6 +30,7 @@ SEGMENT_HEADER_BYTES = _SEGMENT.size + 4
 
 _HEADER = struct.Struct("<4sIIQIqBBH")
 _CRC = struct.Struct("<I")
+_LENGTH = struct.Struct("<I")
 MAGIC = b"\xf1TDB"
 HEADER_BYTES = _HEADER.size + 4
 
@@ -35,7 +38,16 @@ DATA, SEAL = 0, 1
 """Kinds of batch. A seal is the last batch of a segment; its base offset names the segment that follows."""
 
 PLAIN = 0
-"""The one codec of this version: the body is not compressed."""
+"""The codec of a body that is not compressed."""
+
+CODECS = {Compression.LZ4: 1, Compression.ZSTD: 2, Compression.GZIP: 3}
+_KINDS = {number: kind for kind, number in CODECS.items()}
+
+EXTRA = 1
+"""The flag of a batch with records that have `extra`, which most readers need not look for in the others."""
+
+MAX_UNPACKED_BYTES = 64 * 1024 * 1024
+"""Largest body that is compressed, and so the most that a reader unpacks: eight of the largest usual messages."""
 
 encode_body = msgspec.msgpack.Encoder().encode
 _decode_body = msgspec.msgpack.Decoder(list[StoredRecord]).decode
@@ -52,6 +64,8 @@ class Header(Struct, gc=False):
     count: int
     time_ns: int
     kind: int
+    codec: int = PLAIN
+    flags: int = 0
 
     @property
     def end(self) -> int:
@@ -59,11 +73,13 @@ class Header(Struct, gc=False):
 
 
 class Batch(Struct, gc=False):
-    """A stored batch in memory: the records with the offsets `base` up to `end`, published at `time_ns`."""
+    """A stored batch in memory: the records with the offsets `base` up to `end`, published at `time_ns`; `extra` tells
+    whether some have more to say."""
 
     base: int
     time_ns: int
     records: Sequence[StoredRecord]
+    extra: bool = False
 
     @property
     def end(self) -> int:
@@ -86,29 +102,47 @@ def parse_segment_header(data: bytes) -> tuple[int, int, int] | None:
     return salt, base, created_ns
 
 
-def body_crc(body: bytes) -> int:
-    return _crc32(body)
+class Body(Struct, gc=False):
+    """The body of a batch as it is stored, made before any lock is taken."""
+
+    data: bytes
+    crc: int
+    count: int
+    codec: int
+    flags: int
 
 
-def batch_header(
-    body_length: int, crc: int, base: int, count: int, time_ns: int, seed: int, *, kind: int = DATA
-) -> bytes:
+def make_body(records: Sequence[Record], compression: Compression | None = None) -> Body:
+    """Return the body of a batch of these records; what compression does not make smaller is stored as it is."""
+    data, codec = encode_body(records), PLAIN
+    if compression is not None and len(data) <= MAX_UNPACKED_BYTES:
+        packed = _LENGTH.pack(len(data)) + compress(compression, data)
+        if len(packed) < len(data):
+            data, codec = packed, CODECS[compression]
+    flags = EXTRA if any(record.extra is not None for record in records) else 0
+    return Body(data, _crc32(data), len(records), codec, flags)
+
+
+def batch_header(body: Body, base: int, time_ns: int, seed: int, *, kind: int = DATA) -> bytes:
     """Return the header of a batch; `seed` is the segment's salt plus the position of the batch."""
-    head = _pack(MAGIC, body_length, crc, base, count, time_ns, PLAIN, kind, 0)
+    head = _pack(MAGIC, len(body.data), body.crc, base, body.count, time_ns, body.codec, kind, body.flags)
     return head + _CRC.pack(_crc32(head, seed & 0xFFFFFFFF))
+
+
+SEAL_BODY = Body(b"", 0, 0, PLAIN, 0)
 
 
 def parse_header(data: bytes, at: int, seed: int) -> Header | None:
     """Return the header at `data[at:]`, or None when there is none that passes its checksum (or it is cut off)."""
     if len(data) - at < HEADER_BYTES:
         return None
-    magic, length, crc, base, count, time_ns, codec, kind, _ = _HEADER.unpack_from(data, at)
-    if magic != MAGIC or codec != PLAIN:
+    magic, length, crc, base, count, time_ns, codec, kind, flags = _HEADER.unpack_from(data, at)
+    if magic != MAGIC:
         return None
     end = at + _HEADER.size
     if _crc32(data[at:end], seed & 0xFFFFFFFF) != _CRC.unpack_from(data, end)[0]:
         return None
-    return Header(length, crc, base, count, time_ns, kind)
+    return Header(length, crc, base, count, time_ns, kind, codec, flags)
 
 
 def decode_records(header: Header, body: bytes) -> list[StoredRecord] | None:
@@ -118,7 +152,13 @@ def decode_records(header: Header, body: bytes) -> list[StoredRecord] | None:
     if header.kind == SEAL:
         return []
     try:
-        records = _decode_body(body)
-    except msgspec.DecodeError:
+        records = _decode_body(body if header.codec == PLAIN else _unpack(header.codec, body))
+    except (msgspec.DecodeError, EngineError, KeyError, struct.error):
         return None
     return records if len(records) == header.count else None
+
+
+def _unpack(codec: int, body: bytes) -> bytes:
+    """Return the list of records as it was before it was compressed, of the length it had and no longer."""
+    length = min(_LENGTH.unpack_from(body)[0], MAX_UNPACKED_BYTES)
+    return decompress(_KINDS[codec], body[_LENGTH.size :], length)

@@ -6,11 +6,13 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from tidings.engines.embedded.locks import LOCK_WAIT_SECONDS
+from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
 from tidings.engines.embedded.log.frame import Batch
+from tidings.engines.embedded.log.seen import Seen, place_once
 from tidings.engines.embedded.log.segments import LogGone, LogLimits
+from tidings.engines.embedded.log.stamps import Stamps
 from tidings.engines.embedded.log.syncing import Point
-from tidings.model.clock import Clock
+from tidings.model.compression import Compression
 from tidings.model.message import Record, StoredRecord
 
 READ_BATCHES = 1000
@@ -20,9 +22,9 @@ READ_BATCHES = 1000
 class MemoryLog:
     """One shard's log. Safe to share between threads. Trims batch by batch instead of segment by segment."""
 
-    def __init__(self, limits: LogLimits, clock: Clock) -> None:
+    def __init__(self, limits: LogLimits, stamps: Stamps) -> None:
         self._limits = limits
-        self._clock = clock
+        self._stamps = stamps
         self._mutex = threading.Lock()
         self._batches: list[Batch] = []
         self._bases: list[int] = []
@@ -30,22 +32,44 @@ class MemoryLog:
         self._next = 0
         self._bytes = 0
         self._gone = False
+        self._seen = Seen(None)
 
-    def append(self, records: Sequence[Record], wait: float = LOCK_WAIT_SECONDS) -> tuple[int, Point]:
-        """Append the records; return the first offset, and a point for `sync`."""
-        stored = [StoredRecord(r.id, r.content_type, r.data, r.key, r.headers, r.extra) for r in records]
-        size = sum(len(record.data) for record in stored)
+    def append(
+        self, records: Sequence[Record], wait: float = LOCK_WAIT_SECONDS, compression: Compression | None = None
+    ) -> tuple[int, Point]:
+        """Append the records; return the first offset, and a point for `sync`. Memory is not compressed."""
+        batch = _batch(records)
+        with self._mutex:
+            return self._append(batch), (0, self._next)
+
+    def append_once(
+        self, records: Sequence[Record], window: float, wait: float, compression: Compression | None = None
+    ) -> tuple[list[tuple[int, bool]], Point]:
+        """Append those records whose ids the log has not had for `window` seconds; see `FileLog.append_once`."""
+        since = self._stamps.now_ns() - int(window * 1e9)
         with self._mutex:
             self._check()
-            base, now_ns = self._next, int(self._clock.now() * 1e9)
-            last_ns = self._batches[-1].time_ns if self._batches else 0
-            self._batches.append(Batch(base, max(now_ns, last_ns), stored))
-            self._bases.append(base)
-            self._next += len(stored)
-            self._bytes += size
-            if self._is_surplus(now_ns):
-                self._trim(now_ns)
-            return base, (0, self._next)
+            end = self._next
+            known = self._seen.find(records, since, end, lambda at: [], lambda time_ns: end)
+            placed, fresh = place_once(known, records, end)
+            if fresh:
+                batch = _batch(fresh)
+                self._append(batch)
+                self._seen.remember(batch.base, batch.time_ns, fresh, since)
+            return placed, (0, self._next)
+
+    def _append(self, batch: Batch) -> int:
+        self._check()
+        base, now_ns = self._next, self._stamps.now_ns()
+        last_ns = self._batches[-1].time_ns if self._batches else 0
+        batch.base, batch.time_ns = base, max(now_ns, last_ns)
+        self._batches.append(batch)
+        self._bases.append(base)
+        self._next += len(batch.records)
+        self._bytes += _size(batch)
+        if self._is_surplus(now_ns):
+            self._trim(now_ns)
+        return base
 
     def _check(self) -> None:
         if self._gone:
@@ -57,6 +81,10 @@ class MemoryLog:
     def end(self) -> int:
         self._check()
         return self._next
+
+    def point(self) -> Point:
+        """Return the point at which the log ends now."""
+        return 0, self._next
 
     def span(self) -> tuple[int, int]:
         """Return the first offset and the next one."""
@@ -87,7 +115,7 @@ class MemoryLog:
     def trim(self) -> None:
         """Remove what the retention limits no longer keep."""
         with self._mutex:
-            self._trim(int(self._clock.now() * 1e9))
+            self._trim(self._stamps.now_ns())
 
     def _is_surplus(self, now_ns: int) -> bool:
         limits, batches, first = self._limits, self._batches, self._first
@@ -110,6 +138,10 @@ class MemoryLog:
             del self._bases[: self._first]
             self._first = 0
 
+    def limit(self, limits: LogLimits) -> None:
+        """Keep other limits from now on."""
+        self._limits = limits
+
     def drop(self) -> None:
         with self._mutex:
             self._gone = True
@@ -118,6 +150,12 @@ class MemoryLog:
 
     def close(self) -> bool:
         return True
+
+
+def _batch(records: Sequence[Record]) -> Batch:
+    """Return a batch without its place."""
+    stored = [StoredRecord(r.id, r.content_type, r.data, r.key, r.headers, r.extra) for r in records]
+    return Batch(0, 0, stored, any(record.extra is not None for record in stored))
 
 
 def _size(batch: Batch) -> int:

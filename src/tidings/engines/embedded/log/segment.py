@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tidings.engines.embedded.log.frame import (
+    EXTRA,
     HEADER_BYTES,
     MAGIC,
     SEAL,
@@ -219,7 +220,7 @@ class Segment:
             if position == self.end:
                 self.advance(header)
             if records:
-                batches.append(Batch(header.base, header.time_ns, records))
+                batches.append(Batch(header.base, header.time_ns, records, bool(header.flags & EXTRA)))
             position, at = position + after - at, after
             header = parse_header(data, at, self.salt + position)
         if not batches and not (self.sealed and position == self.end) and self._is_damage(position, size, header):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from tidings.engines.embedded.disk.place import sync_folder
 from tidings.engines.embedded.log.frame import segment_header
 from tidings.engines.embedded.log.segment import Segment, index_path, log_path, write_all
 
@@ -151,12 +152,3 @@ class Segments:
     def close(self) -> None:
         while self._old:
             self._old.popitem()[1].close()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

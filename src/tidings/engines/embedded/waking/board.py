@@ -24,8 +24,9 @@ LOOK_SECONDS = 0.5
 MAX_PROCESSES = 1024
 """Processes with subscriptions on one bus. Each is eight bytes that every publish reads."""
 
-TOPICS_CHANGED, GROUPS_CHANGED = 0, 1
-"""Words of the board's head: they change when topics come or go, and when a group has something that is no publish."""
+TOPICS_CHANGED, GROUPS_CHANGED, STAGED, ROOM_MADE = range(4)
+"""Words of the board's head: they change when topics come, go or change, when a group has something that is no publish,
+when a message was staged for later, and when there may be room again in a topic that was full."""
 
 EVENTS = 1 << 63
 """The interest in what is no publish; the other bits stand for shards, by their number modulo 63."""

@@ -13,7 +13,16 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
-from tidings.engines.embedded.waking.board import EVENTS, GROUPS_CHANGED, LOOK_SECONDS, TOPICS_CHANGED, Bells, Board
+from tidings.engines.embedded.waking.board import (
+    EVENTS,
+    GROUPS_CHANGED,
+    LOOK_SECONDS,
+    ROOM_MADE,
+    STAGED,
+    TOPICS_CHANGED,
+    Bells,
+    Board,
+)
 from tidings.engines.embedded.waking.presence import watch
 from tidings.model.topics import Pattern, Trie
 
@@ -43,6 +52,10 @@ class Listener(Protocol[T_contra]):
 
     def stir(self) -> None:
         """Something changed that is no publish: a release, a death, a retry."""
+        ...
+
+    def vacate(self) -> None:
+        """There may be room again in a topic that was full."""
         ...
 
     def discover(self, topic: T_contra) -> None:
@@ -78,6 +91,7 @@ class Hub(Generic[T]):
         self._epoll.register(self._kick_fd, select.EPOLLIN)
         self._watched: dict[int, int] = {}
         self.on_death: Callable[[], None] = lambda: None
+        self.on_staged: Callable[[], None] = lambda: None
 
     # -- feeds
 
@@ -128,8 +142,27 @@ class Hub(Generic[T]):
         if self._board is not None and self._bells is not None:
             self._board.bump(word)
             self._bells.ring(EVENTS)
-        if word == GROUPS_CHANGED:
+        if word != TOPICS_CHANGED:  # who changes the topics knows them already
+            self._tell(word)
+
+    def _tell(self, word: int) -> None:
+        """Pass on that a word of the board's head changed."""
+        if word == TOPICS_CHANGED:
+            self._refresh()
+        elif word == GROUPS_CHANGED:
             self.stir()
+        elif word == STAGED:
+            self.on_staged()
+            self.wake()
+        else:
+            for feed in tuple(self._feeds):
+                feed.vacate()
+
+    def wake(self) -> None:
+        """Let all who sleep look again."""
+        for feed in tuple(self._feeds):
+            if (waker := feed.waker) is not None:
+                waker()
 
     def discover(self, topics: list[T]) -> None:
         """Show new topics to the feeds whose patterns match."""
@@ -169,10 +202,9 @@ class Hub(Generic[T]):
         for shard in changed:
             for feed in self._by_shard.get(shard, ()):
                 feed.touch(shard)
-        if Board.head(seen, TOPICS_CHANGED) != Board.head(now, TOPICS_CHANGED):
-            self._refresh()
-        if Board.head(seen, GROUPS_CHANGED) != Board.head(now, GROUPS_CHANGED):
-            self.stir()
+        for word in (TOPICS_CHANGED, GROUPS_CHANGED, STAGED, ROOM_MADE):
+            if Board.head(seen, word) != Board.head(now, word):
+                self._tell(word)
 
     # -- sleeping
 

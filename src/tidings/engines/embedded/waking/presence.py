@@ -9,7 +9,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from tidings.engines.embedded.locks import held
+from tidings.engines.embedded.disk.locks import held
 from tidings.engines.embedded.waking.board import MAX_PROCESSES
 from tidings.errors import StorageUnavailable
 

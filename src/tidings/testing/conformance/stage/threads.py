@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from tidings import Client, Listener, Message, Subscription
+from tidings import Client
 
-AT_ONCE = {"subscribe", "statistics"}
-"""Methods that are not awaited in the async client either."""
+AT_ONCE = {"subscribe", "dead_letters", "transaction"}
+"""Methods that are not awaited in the async client either; and `statistics`, but for that of the client itself."""
+
+BLOCKING = "tidings.client.blocking."
+"""Where what has to be called in threads is defined."""
 
 _END = object()
 
@@ -30,8 +33,8 @@ class InThreads:
         found = getattr(self.blocking, name)
         if not callable(found):
             return found
-        if name in AT_ONCE:
-            return lambda *arguments, **options: self._wrap(found(*arguments, **options))
+        if name in AT_ONCE or (name == "statistics" and not isinstance(self.blocking, Client)):
+            return lambda *arguments, **options: self._wrap(found(*map(_plain, arguments), **options))
         return functools.partial(self._call, found)
 
     def __getitem__(self, field: Any) -> Any:
@@ -41,22 +44,21 @@ class InThreads:
         return repr(self.blocking)
 
     async def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        call = functools.partial(method, *map(_plain, arguments), **options)
+        plain = {name: _plain(value) for name, value in options.items()}
+        call = functools.partial(method, *map(_plain, arguments), **plain)
         return self._wrap(await asyncio.get_running_loop().run_in_executor(self._threads, call))
 
     def _wrap(self, found: Any) -> Any:
         if isinstance(found, list):
             return [self._wrap(each) for each in found]
-        if isinstance(found, Client | Subscription | Listener | Message):
-            return InThreads(found, self._threads)
-        return found
+        return InThreads(found, self._threads) if type(found).__module__.startswith(BLOCKING) else found
 
-    async def __aenter__(self) -> InThreads:
-        await self._call(self.blocking.__enter__)
-        return self
+    async def __aenter__(self) -> Any:
+        entered = await self._call(self.blocking.__enter__)
+        return self if getattr(entered, "blocking", None) is self.blocking else entered
 
-    async def __aexit__(self, *error: Any) -> None:
-        await self._call(self.blocking.__exit__, *error)
+    async def __aexit__(self, *error: Any) -> Any:
+        return await self._call(self.blocking.__exit__, *error)
 
     def __aiter__(self) -> InThreads:
         return self

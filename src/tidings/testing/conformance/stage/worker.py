@@ -78,15 +78,27 @@ class _Inside:
         """Publish the numbers from `first` on, one at a time; return their offsets."""
         return [(await self._client.publish(topic, number)).offset for number in range(first, first + count)]
 
+    async def send(self, topic: str, number: int, options: dict[str, Any]) -> list[Any]:
+        """Publish one message with options; return the offset, and whether it is a duplicate or scheduled."""
+        receipt = await self._client.publish(topic, number, **options)
+        return [receipt.offset, receipt.duplicate, receipt.scheduled is not None]
+
     async def flood(self, topic: str, say: Callable[[Any], None]) -> None:
         """Publish numbers until killed, saying each one when its receipt is there."""
         for number in range(10**9):
             await self._client.publish(topic, number)
             say(number)
 
-    async def subscribe(self, topic: str, group: str | None = None) -> bool:
-        self._subscription = self._client.subscribe(topic, consumer_group=group, auto_ack=False)
-        await self._subscription.open()
+    async def subscribe(self, topic: str, group: str | None = None, options: dict[str, Any] | None = None) -> bool:
+        subscription = self._client.subscribe(topic, consumer_group=group, auto_ack=False, **(options or {}))
+        await subscription.open()
+        self._subscription = subscription
+        return True
+
+    async def leave(self) -> bool:
+        """Close the subscription."""
+        assert self._subscription is not None
+        await self._subscription.close()
         return True
 
     async def take(self, count: int, timeout: float) -> list[list[Any]]:
@@ -103,6 +115,21 @@ class _Inside:
         await self._subscription.ack(done)
         return len(done)
 
+    async def reject(self, reason: str) -> bool:
+        """Give up the first of those held."""
+        await self._held.pop(0).nack(requeue=False, reason=reason)
+        return True
+
+    async def move(self, target: str, say: Callable[[Any], None]) -> None:
+        """Move what comes to another topic until killed, a transaction for each message; say each when it is done."""
+        assert self._subscription is not None
+        while True:
+            for message in await self._subscription.fetch(3, timeout=SECONDS):
+                async with message.transaction() as transaction:
+                    await transaction.publish(target, message.data)
+                    await transaction.ack()
+                say(message.data)
+
     async def extend(self, seconds: float) -> bool:
         """Extend the last of those held."""
         await self._held[-1].extend(seconds)
@@ -115,7 +142,7 @@ async def _work(kind: str, url: str) -> None:
         inside = _Inside(client)
         while line := await _next_line():
             command, *arguments = json.loads(line)
-            if command == "flood":
+            if command in ("flood", "move"):
                 arguments.append(_say)
             try:
                 _say(await getattr(inside, command)(*arguments))

@@ -1,0 +1,170 @@
+"""The messages that were given up on: looking at them, sending them back, and clearing them away.
+
+They are messages of a topic like any other. What is left of them is what the group `DEAD_LETTER_GROUP` has not acked;
+looking at them takes them for a moment and gives them back, so two people who look at once see different ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from msgspec import Struct
+
+from tidings.client import outgoing
+from tidings.client.aio import runtime
+from tidings.client.aio.delivery import AsyncDelivery
+from tidings.client.aio.subscription import AsyncSubscription
+from tidings.errors import InvalidOption, TopicNotFound
+from tidings.model.dead_letter import DeadLetter, story_of, without_story
+from tidings.model.options import MAX_PREFETCH, Guarantee, check_range, is_dead_letter_topic
+from tidings.spi import AsyncFullEngine
+
+DEAD_LETTER_GROUP = "tidings-dead-letters"
+"""The group whose place says which dead letters are still there."""
+
+PAGE_MESSAGES = 500
+"""Dead letters taken, and sent back in one transaction, at once: a usual batch."""
+
+MAX_LISTED = 10_000
+"""Most dead letters that one call lists: they are all in memory then."""
+
+HIDDEN_SECONDS = 30.0
+"""How long dead letters that a search has passed over are left alone, when they are too many to be kept in hand."""
+
+
+class DeadMessage(Struct, frozen=True):
+    """A dead letter: the message as it was, and how it died."""
+
+    message: AsyncDelivery
+    story: DeadLetter
+
+
+Filter = Callable[[DeadMessage], bool]
+
+Page = list[DeadMessage]
+
+
+class AsyncDeadLetters:
+    """The dead letters of one topic; made by `client.dead_letters(topic)`."""
+
+    def __init__(self, engine: AsyncFullEngine, subscribe: Callable[[str], AsyncSubscription], topic: str) -> None:
+        """`subscribe` joins the group that reads a dead-letter topic."""
+        self._engine = engine
+        self._join = subscribe
+        self._topic = topic
+        self._origin = None if is_dead_letter_topic(topic) else topic
+
+    async def _subscribe(self) -> AsyncSubscription:
+        """Read the dead-letter topic. Raises `TopicNotFound`."""
+        name = self._topic
+        found = await self._engine.topics([name])
+        if not found:
+            raise TopicNotFound(name)
+        target = name if self._origin is None else found[0].options.dead_letters_of(name)
+        if target is None:
+            raise InvalidOption("topic", name, "it has no dead letters: its option dead_letter_topic says to drop them")
+        return self._join(target)
+
+    async def count(self) -> int:
+        """Return how many there are. Exact when the dead-letter topic serves one topic only."""
+        return len(await self.list(MAX_LISTED))
+
+    async def list(self, limit: int = 100, filter: Filter | None = None) -> Page:
+        """Return up to `limit` of those that `filter` says yes to, the oldest of each partition first. They stay."""
+        check_range("limit", limit, 1, MAX_LISTED)
+        found: Page = []
+        async with await self._subscribe() as subscription:
+            async for page in self._pages(subscription, filter):
+                found += page
+                if len(found) >= limit:
+                    break
+            await subscription.close()  # gives back what was looked at
+        return found[:limit]
+
+    async def peek(self) -> DeadMessage | None:
+        """Return the oldest one, None when there is none."""
+        return next(iter(await self.list(1)), None)
+
+    async def purge(self, filter: Filter | None = None, limit: int | None = None) -> int:
+        """Remove those that `filter` says yes to, at most `limit`; return how many."""
+        removed = 0
+        async with await self._subscribe() as subscription:
+            async for page in self._pages(subscription, filter):
+                part = page[: None if limit is None else limit - removed]
+                await subscription.ack([dead.message for dead in part])
+                removed += len(part)
+                if removed == limit:
+                    break
+            await subscription.close()
+        return removed
+
+    async def redrive(
+        self,
+        filter: Filter | None = None,
+        rate: float | None = None,
+        limit: int | None = None,
+        on_progress: Callable[[int], Any] | None = None,
+    ) -> int:
+        """Send those that `filter` says yes to back to where they came from; return how many.
+
+        Each is published there and removed here in one transaction, with its id, key, priority and headers (an
+        exactly-once topic would take it for a repetition: there it gets a new id). `rate`: messages per second, by
+        default as fast as it goes; `limit`: how many at most. `on_progress(count)` is called after each transaction.
+        What dies again meanwhile is left for the next time.
+        """
+        if rate is not None:
+            check_range("rate", rate, 0.001, 1e6)
+        sent = 0
+        async with await self._subscribe() as subscription:
+            async for page in self._pages(subscription, filter):
+                part = page[: None if limit is None else limit - sent]
+                for batch in [part] if rate is None else [[dead] for dead in part]:
+                    await self._send_back(subscription, batch)
+                    sent += len(batch)
+                    if on_progress is not None:
+                        on_progress(sent)
+                    if rate is not None:
+                        await runtime.pause(1 / rate)
+                if sent == limit:
+                    break
+            await subscription.close()
+        return sent
+
+    async def _send_back(self, subscription: AsyncSubscription, batch: Page) -> None:
+        targets = await self._engine.topics(sorted({dead.story.topic for dead in batch}))
+        once = {topic.name for topic in targets if topic.options.delivery is Guarantee.EXACTLY_ONCE}
+        async with subscription.transaction([dead.message for dead in batch]) as transaction:
+            for dead in batch:
+                message_id = outgoing.new_id() if dead.story.topic in once else None
+                headers = without_story(dead.message)
+                await transaction.forward(dead.story.topic, dead.message, headers=headers, message_id=message_id)
+            await transaction.ack()
+
+    async def _pages(self, subscription: AsyncSubscription, filter: Filter | None) -> AsyncIterator[Page]:
+        """Yield the dead letters that were there at the beginning, those that the filter says yes to."""
+        began = self._engine.clock.now()
+        seen: set[tuple[int, int, int]] = set()
+        kept = 0
+        while batch := await subscription.fetch(PAGE_MESSAGES, timeout=0):
+            fresh = [message for message in batch if _place(message) not in seen and message.published_at <= began]
+            seen.update(map(_place, fresh))
+            found = [dead for message in fresh if (dead := self._read(message)) and (filter is None or filter(dead))]
+            yield found
+            passed = [message for message in batch if not message.settled]
+            kept += len(passed)
+            if kept + PAGE_MESSAGES > MAX_PREFETCH:
+                await subscription.settle(passed, "release", HIDDEN_SECONDS)
+                kept -= len(passed)
+            if not fresh:
+                break
+
+    def _read(self, message: AsyncDelivery) -> DeadMessage | None:
+        story = story_of(message)
+        if story is None or (self._origin is not None and story.topic != self._origin):
+            return None
+        return DeadMessage(message, story)
+
+
+def _place(message: AsyncDelivery) -> tuple[int, int, int]:
+    return message.partition, message.priority, message.offset

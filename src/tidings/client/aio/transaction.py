@@ -1,0 +1,82 @@
+"""Publishing and acking together, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+from tidings.client import outgoing
+from tidings.client.aio import runtime
+from tidings.client.outgoing import PublishTerms
+from tidings.errors import Closed
+from tidings.model.message import Message, Record, set_expiry
+from tidings.model.options import PublishOptions
+from tidings.model.topics import validate_topic
+from tidings.spi import Output
+
+X = TypeVar("X", bound="AsyncTransaction")
+
+
+class AsyncTransaction:
+    """What is published and acked in the block takes effect when it ends normally: all of it or nothing, whatever dies
+    meanwhile. An exception out of the block drops it all; the messages stay as they were.
+
+    Raises `LeaseLost` at the end of the block when a message had gone to another consumer, or `EngineError`: nothing
+    took effect. Cancelling the end of the block leaves open which of the two happened. Made by
+    `message.transaction()` and `subscription.transaction(messages)`.
+    """
+
+    def __init__(self, messages: Sequence[Message], engine: outgoing.Target, commit: runtime.Committing) -> None:
+        self._messages = messages
+        self._engine = engine
+        self._commit = commit
+        self._acked: dict[Message, None] = {}
+        self._outputs: list[Output] = []
+        self._ended = False
+
+    async def publish(self, topic: str, data: Any, **terms: Unpack[PublishTerms]) -> str:
+        """Publish a message with the transaction; return its id. The parameters and errors are those of
+        `client.publish`; the durability is that of the transaction."""
+        engine = self._engine
+        record = outgoing.make_record(
+            data, terms.get("partition_key"), terms.get("headers"), terms.get("message_id"), engine.max_message_bytes
+        )
+        found = outgoing.make_terms(engine, terms)
+        if found.expires_at is not None:
+            set_expiry((record,), found.expires_at)
+        self._add(validate_topic(topic), record, found.options)
+        return record.id
+
+    async def forward(
+        self, topic: str, message: Message, *, headers: Mapping[str, str], message_id: str | None = None
+    ) -> None:
+        """Publish the bytes of a message as they are, with its key, priority and (unless another is given) its id."""
+        old = message.record
+        record = Record(message_id or old.id, old.content_type, old.data, old.key, dict(headers) or None)
+        durability = self._engine.default_durability
+        self._add(validate_topic(topic), record, PublishOptions(durability, message.priority))
+
+    def _add(self, topic: str, record: Record, options: PublishOptions) -> None:
+        self._check()
+        self._outputs.append(Output(topic, record, options))
+
+    async def ack(self, messages: Iterable[Message] | None = None) -> None:
+        """Ack the messages of the transaction, or some of them, with it."""
+        self._check()
+        self._acked.update(dict.fromkeys(self._messages if messages is None else messages))
+
+    def _check(self) -> None:
+        if self._ended:
+            raise Closed("the transaction has ended")
+
+    async def __aenter__(self: X) -> X:
+        self._check()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended = True
+        if error is None and (self._acked or self._outputs):
+            await self._commit(list(self._acked), self._outputs)

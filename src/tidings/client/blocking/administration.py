@@ -1,0 +1,151 @@
+# Generated from aio/administration.py by scripts/generate_blocking.py; do not edit.
+"""Looking after topics and groups: what `Client` offers besides publishing and subscribing."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec.structs import replace
+
+from tidings.client import outgoing
+from tidings.errors import GroupNotFound, InvalidOption, TopicNotFound
+from tidings.model.capability import Capability
+from tidings.model.message import Receipt
+from tidings.model.options import (
+    MAX_SCHEDULE_SECONDS,
+    SubscriptionSpec,
+    TopicOptions,
+    check_name,
+    check_range,
+    resolve_place,
+    resolve_start,
+)
+from tidings.model.topics import Pattern, Topics, parse_topics, validate_topic
+from tidings.spi import FullEngine, GroupInfo, Health, TopicInfo, TopicStatistics
+
+WINDOW_SECONDS = 60.0
+"""Over which rates are taken: what people mean by "now", and smooth enough for an alarm."""
+
+
+class Administration:
+    """The part of a client that looks after topics and groups."""
+
+    _engine: FullEngine
+
+    # -- topics and groups
+
+    def create_topic(self, name: str, options: TopicOptions | None = None) -> TopicInfo:
+        """Create a topic, or return it if it exists with these options. Raises `InvalidTopic` and `TopicExists`."""
+        wanted = options or TopicOptions()
+        self._demand_options(wanted)
+        return self._engine.create_topic(validate_topic(name), wanted)
+
+    def _demand_options(self, options: TopicOptions) -> None:
+        for capability, wanted in outgoing.abilities_of(options).items():
+            outgoing.demand(self._engine, capability, wanted)
+
+    def alter_topic(self, name: str, **changes: Any) -> TopicInfo:
+        """Change options of a topic, by their names in `TopicOptions`; the others stay. They hold for what is published
+        and fetched from now on, in all processes. The number of partitions stays for good.
+
+        Raises `TopicNotFound`, and `InvalidOption` for an option that does not exist or cannot be.
+        """
+        outgoing.demand(self._engine, Capability.ALTER)
+        options = (self.describe_topic(name)).options
+        for unknown in changes.keys() - set(TopicOptions.__struct_fields__):
+            raise InvalidOption(unknown, changes[unknown], f"give {', '.join(TopicOptions.__struct_fields__)}")
+        wanted = replace(options, **changes)
+        self._demand_options(wanted)
+        return self._engine.alter_topic(name, wanted)
+
+    def drop_topic(self, name: str) -> None:
+        """Remove a topic with its messages. Raises `TopicNotFound`. Publishing to it later makes a new one."""
+        self._engine.drop_topic(validate_topic(name))
+
+    def topics(self) -> list[TopicInfo]:
+        """Return all topics, sorted by name."""
+        return self._engine.topics()
+
+    def describe_topic(self, name: str) -> TopicInfo:
+        """Return one topic. Raises `TopicNotFound`."""
+        for found in self._engine.topics([validate_topic(name)]):
+            return found
+        raise TopicNotFound(name)
+
+    def create_group(
+        self,
+        topics: Topics,
+        group: str,
+        *,
+        from_beginning: bool = False,
+        since: datetime | timedelta | None = None,
+        from_offset: int | None = None,
+    ) -> None:
+        """Make a group that collects from the topics from now on (or from earlier), with or without consumers.
+
+        A group that exists collects from these topics too, and keeps the places that it has.
+        """
+        start = resolve_start(from_beginning, since, from_offset, self._engine.clock.now())
+        name = check_name("group", group)
+        self._engine.create_group(SubscriptionSpec(patterns=parse_topics(topics), group=name, start=start))
+
+    def drop_group(self, group: str) -> None:
+        """Remove a group. Raises `GroupNotFound`."""
+        self._engine.drop_group(check_name("group", group))
+
+    def seek_group(self, topic: str, group: str, to: str | int | datetime | timedelta) -> None:
+        """Move a group's place on a topic: "beginning", "end", an offset (of each partition), a time, or a timedelta
+        back from now. What its consumers hold of the topic is no longer theirs (`LeaseLost`). Raises `GroupNotFound`,
+        `TopicNotFound`."""
+        start = resolve_place(to, self._engine.clock.now())
+        self._engine.seek_group(validate_topic(topic), check_name("group", group), start)
+
+    def groups(self, topic: str | None = None) -> list[GroupInfo]:
+        """Return how each group stands on each of its topics, or on one topic."""
+        return self._engine.groups(topic)
+
+    def get_consumer_lag(self, topic: str, group: str) -> int:
+        """Return how many messages of the topic, or of all topics of a pattern, the group has not acked yet.
+
+        Raises `GroupNotFound` when the group collects from none of them.
+        """
+        pattern = Pattern.parse(topic)
+        lags = [
+            found.lag
+            for found in self._engine.groups(pattern.literal)
+            if found.group == group and pattern.matches(found.topic)
+        ]
+        if not lags:
+            raise GroupNotFound(group, topic)
+        return sum(lags)
+
+    def cancel(self, receipt: Receipt) -> bool:
+        """Take back a message that was published with `delay_seconds` or `deliver_at`. False when it is too late: it
+        was delivered, or is about to be; or when it was never scheduled."""
+        outgoing.demand(self._engine, Capability.DELAY)
+        return self._engine.cancel(receipt)
+
+    # -- statistics
+
+    def statistics(self, topic: str, window: float = WINDOW_SECONDS) -> TopicStatistics:
+        """Return how a topic does: counts, lags, subscribers, and rates over the last `window` seconds.
+
+        Raises `TopicNotFound`.
+        """
+        outgoing.demand(self._engine, Capability.STATISTICS)
+        check_range("window", window, 0.001, MAX_SCHEDULE_SECONDS)
+        return self._engine.statistics(validate_topic(topic), window)
+
+    def get_error_rate(self, topic: str, window: float = WINDOW_SECONDS) -> float:
+        """Return which share of the deliveries of a topic failed lately, 0 to 1. Raises `TopicNotFound`."""
+        return (self.statistics(topic, window)).error_rate
+
+    def get_throughput(self, topic: str, window: float = WINDOW_SECONDS) -> float:
+        """Return how many messages per second were published to a topic lately. Raises `TopicNotFound`."""
+        return (self.statistics(topic, window)).publish_rate
+
+    def health(self) -> Health:
+        """Return whether messages can be stored and delivered, and if not, why."""
+        problems = self._engine.problems()
+        return Health(not problems, self._engine.name, tuple(problems))

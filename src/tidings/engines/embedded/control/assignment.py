@@ -1,0 +1,87 @@
+"""Which partitions a consumer of an ordering group may read: each belongs to one of them at a time.
+
+Shares are as even as can be, and stay where they are as long as that is so. A partition moves only when nothing of it
+is held: from a consumer that has too many once it has settled what it has, from a dead one at once, from a stopped one
+when its lease has run out. Whoever takes it over begins with what had been tried before, whatever the back-off says, as
+what follows may have the same key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+Execute = Callable[..., Any]
+
+
+class Member(Struct):
+    """A consumer as it claims. `shards` is the JSON list of those it reads, `unleased` the ones that deliver at most
+    once; `homes`, of an ordering consumer only, tells the partition of each shard by its shard of normal priority."""
+
+    group: int
+    consumer: int
+    shards: str
+    lease_seconds: float
+    homes: dict[int, int] | None = None
+    unleased: frozenset[int] = frozenset()
+    gained: bool = False
+    leaving: bool = False
+
+
+def share(run: Execute, who: Member, now: float) -> set[int]:
+    """Return the shards that the member may claim from now. `gained` is set when there are new ones among them,
+    `leaving` when others wait for one that it still holds messages of."""
+    assert who.homes is not None
+    run("UPDATE consumers SET until = ? WHERE id = ?", (now + who.lease_seconds, who.consumer))
+    query = "SELECT id FROM consumers WHERE group_id = ? AND ordering AND until > ? ORDER BY id"
+    members = [row[0] for row in run(query, (who.group, now)).fetchall()]
+    owners = dict(run("SELECT partition, consumer FROM assignments WHERE group_id = ?", (who.group,)).fetchall())
+    homes = sorted(set(who.homes.values()))
+    mine = [home for home in homes if owners.get(home) == who.consumer]
+    quota = _quota(len(homes), members, who.consumer)
+    who.gained = who.leaving = False
+    for home in mine[quota:]:
+        _give_up(run, who, home)
+    kept = mine[:quota]
+    for home in homes:
+        if len(kept) < quota and owners.get(home) not in members and _take(run, who, home, now):
+            kept.append(home)
+    return {shard for shard, home in who.homes.items() if home in kept}
+
+
+def _quota(partitions: int, members: list[int], consumer: int) -> int:
+    """The first ones get one more where it does not come out even."""
+    each, over = divmod(partitions, len(members))
+    return each + (members.index(consumer) < over)
+
+
+def _give_up(run: Execute, who: Member, home: int) -> None:
+    held = f"SELECT 1 FROM pending WHERE consumer = ? AND {_AMONG} LIMIT 1"
+    if run(held, (who.consumer, _shards(who, home))).fetchall():
+        who.leaving = True
+    else:
+        run("DELETE FROM assignments WHERE group_id = ? AND partition = ?", (who.group, home))
+        who.gained = True
+
+
+def _take(run: Execute, who: Member, home: int, now: float) -> bool:
+    """Take a partition over, unless somebody's lease on a message of it still runs."""
+    shards = _shards(who, home)
+    held = f"SELECT 1 FROM pending WHERE group_id = ? AND consumer <> ? AND due > ? AND {_AMONG} LIMIT 1"
+    if run(held, (who.group, who.consumer, now, shards)).fetchall():
+        return False
+    run("INSERT OR REPLACE INTO assignments VALUES (?, ?, ?)", (who.group, home, who.consumer))
+    run(f"UPDATE pending SET due = 0 WHERE group_id = ? AND consumer IS NULL AND {_AMONG}", (who.group, shards))
+    who.gained = True
+    return True
+
+
+_AMONG = "shard IN (SELECT value FROM json_each(?))"
+
+
+def _shards(who: Member, home: int) -> str:
+    assert who.homes is not None
+    return msgspec.json.encode([shard for shard, of in who.homes.items() if of == home]).decode()

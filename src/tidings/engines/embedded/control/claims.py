@@ -1,0 +1,304 @@
+"""What the consumers of a group hold, and what becomes of it: every decision is one transaction on control.db.
+
+A message of a group is in one of four states. Not claimed: at or after the cursor. Leased: in a `pending` row with a
+consumer. Free: in a `pending` row without one, to be claimed again when it is due. Gone: none of these, and counted as
+acked, dead, expired or skipped.
+
+    from         claim        ack    reject, expire  nack     release    lease ends or consumer dies
+    not claimed  leased(1)    -      -               -        -          -
+    leased(n)    -            acked  dead, expired   free(n)  free(n-1)  claimable again as n
+    free(n)      leased(n+1)  -      -               -        -          -
+
+From all of them `seek` leads to not claimed or acked. A topic that delivers at most once has no leases: from not
+claimed to acked at the claim; `restore` makes that free(0).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from tidings.engines.embedded.control import assignment
+from tidings.engines.embedded.control.assignment import Member
+from tidings.engines.embedded.control.database import Control
+from tidings.engines.embedded.control.outbox import Entry, Outbox
+from tidings.errors import Closed
+
+MAX_CLAIMS = 256
+"""Ranges claimed at once: after many single nacks the rest waits for the next fetch, so a transaction stays short."""
+
+MARK_SECONDS = 30.0
+"""Counts are marked this often, so a rate covers between one and two of these: as short as shows a change in time, as
+long as smooths a batch."""
+
+Execute = Callable[..., Any]
+
+_COUNTED = {
+    "ack": "acked = acked + :n",
+    "skip": "skipped = skipped + :n",
+    "expire": "expired = expired + :n",
+    "reject": "dead = dead + :n, failed = failed + :n",
+    "exhaust": "dead = dead + :n",
+    "nack": "failed = failed + :n",
+    "restore": "acked = acked - :n",
+    "lapse": "acked = acked - :n, expired = expired + :n",
+}
+"""Actions that count, and what. To skip is to ack what retention removed; to exhaust is to reject what was delivered
+as often as it may be, and not settled."""
+
+_ENDS = {"ack", "skip", "expire", "reject", "exhaust"}
+"""Actions after which the message is gone for the group."""
+
+_ROW = "id, shard, first, last, attempt, due, consumer, lease"
+
+
+class Claim(Struct, frozen=True):
+    """The right of one consumer to the offsets `first` to `last` of a shard, for their `attempt`-th delivery.
+
+    `skipped` messages before them had been removed by retention. `lease` is 0 when there is nothing left to settle.
+    """
+
+    shard: int
+    first: int
+    last: int
+    attempt: int
+    lease: int
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+
+class Span(Struct, frozen=True):
+    """What may be claimed of a shard: the offsets `first` up to, not including, `end`."""
+
+    first: int
+    end: int
+
+
+class Range(Struct, frozen=True):
+    """A part of a claim that is settled in one way."""
+
+    shard: int
+    first: int
+    last: int
+    lease: int
+    action: str
+    seconds: float = 0.0
+
+
+class Work(Struct, frozen=True):
+    """A transaction of a consumer: ranges to settle, messages to stage, numbers of staged ones that were moved."""
+
+    group: int
+    ranges: Sequence[Range]
+    entries: Sequence[Entry]
+    moved: Sequence[int]
+    durable: bool
+
+
+class Lost(Exception):
+    """Some of a transaction's deliveries, as (lease, offset), are not its consumer's any more."""
+
+    def __init__(self, lost: list[tuple[int, int]]) -> None:
+        self.lost = lost
+
+
+class Claims:
+    """The deliveries of a bus. Safe to share between threads and processes."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._leases = itertools.count(int.from_bytes(os.urandom(7)))
+        self._marked: dict[int, float] = {}
+
+    # -- claiming
+
+    def claim(self, who: Member, spans: Mapping[int, Span], limit: int, now: float, wait: float) -> list[Claim]:
+        """Claim up to `limit` messages: what is due of the member's shards, then what is new in `spans`, in their
+        order. What retention removed before is counted as skipped. Raises `Closed` when the group was dropped."""
+        with self._control.write(wait) as run:
+            if not run("SELECT 1 FROM consumers WHERE id = ?", (who.consumer,)).fetchall():
+                raise Closed("the consumer group was dropped, so this subscription to it has ended")
+            shards = assignment.share(run, who, now) if who.homes is not None else None
+            claims = self._claim_due(run, who, shards, limit, now)
+            if len(claims) == MAX_CLAIMS:
+                return claims
+            limit -= sum(map(len, claims))
+            for shard, span in spans.items():
+                if limit <= 0:
+                    break
+                if shards is None or shard in shards:
+                    claim = self._claim_new(run, who, shard, span, limit, now)
+                    claims += [claim] if claim is not None else []
+                    limit -= len(claim) if claim is not None else 0
+        return claims
+
+    def _claim_due(self, run: Execute, who: Member, shards: set[int] | None, limit: int, now: float) -> list[Claim]:
+        claims: list[Claim] = []
+        among = who.shards if shards is None else msgspec.json.encode(list(shards)).decode()
+        query = (
+            f"SELECT {_ROW} FROM pending WHERE group_id = ? AND due <= ? AND shard IN (SELECT value FROM json_each(?)) "
+        )
+        rows = run(query + "ORDER BY shard, first LIMIT ?", (who.group, now, among, min(limit, MAX_CLAIMS)))
+        for row in rows.fetchall():
+            if limit <= 0:
+                break
+            id, shard, first, last, attempt = row[:5]
+            number = 0 if shard in who.unleased else next(self._leases)
+            claim = Claim(shard, first, min(last, first + limit - 1), attempt + 1, number)
+            self._carve(run, who.group, row, first, claim.last)
+            if number:
+                lease = "UPDATE pending SET consumer = ?, lease = ?, due = ?, attempt = ? WHERE id = ?"
+                run(lease, (who.consumer, number, now + who.lease_seconds, claim.attempt, id))
+            else:
+                run("DELETE FROM pending WHERE id = ?", (id,))
+                _count(run, _COUNTED["ack"], len(claim), who.group, shard)
+            if claim.attempt > 1:
+                _count(run, "redelivered = redelivered + :n", len(claim), who.group, shard)
+            claims.append(claim)
+            limit -= len(claim)
+        return claims
+
+    def _claim_new(self, run: Execute, who: Member, shard: int, span: Span, limit: int, now: float) -> Claim | None:
+        row = run("SELECT next FROM cursors WHERE group_id = ? AND shard = ?", (who.group, shard)).fetchall()
+        place = row[0][0] if row else 0
+        first = max(place, span.first)
+        last = min(span.end, first + limit) - 1
+        if last < first:
+            return None
+        claim = Claim(shard, first, last, 1, 0 if shard in who.unleased else next(self._leases), first - place)
+        acked = 0 if claim.lease else len(claim)
+        run(
+            "INSERT INTO cursors (group_id, shard, next, skipped, acked, marked, past) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET next = excluded.next, skipped = skipped + excluded.skipped, "
+            "acked = acked + excluded.acked",
+            (who.group, shard, last + 1, first - place, acked, now, now),
+        )
+        if claim.lease:
+            until = now + who.lease_seconds
+            self._insert(run, (who.group, shard, first, last, 1, until, who.consumer, claim.lease))
+        return claim
+
+    @staticmethod
+    def _insert(run: Execute, row: tuple[Any, ...]) -> None:
+        run(
+            "INSERT INTO pending (group_id, shard, first, last, attempt, due, consumer, lease) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            row,
+        )
+
+    def _carve(self, run: Execute, group: int, row: tuple[Any, ...], first: int, last: int) -> None:
+        """Leave the row exactly `first` to `last`; what is around it gets rows of its own."""
+        id, shard, row_first, row_last, *rest = row
+        if row_first < first:
+            self._insert(run, (group, shard, row_first, first - 1, *rest))
+        if row_last > last:
+            self._insert(run, (group, shard, last + 1, row_last, *rest))
+        if (row_first, row_last) != (first, last):
+            run("UPDATE pending SET first = ?, last = ? WHERE id = ?", (first, last, id))
+
+    # -- settling
+
+    def settle(
+        self, group: int, ranges: Sequence[Range], now: float, wait: float, letters: Sequence[Entry] = ()
+    ) -> list[tuple[int, int]]:
+        """Settle ranges; return the (lease, offset) of messages that are no longer under their lease. The letters are
+        staged whose message was still under its lease."""
+        lost: list[tuple[int, int]] = []
+        with self._control.write(wait) as run:
+            for part in ranges:
+                lost += self._settle(run, group, part, now)
+            Outbox.stage(run, [entry for entry in letters if entry.answers not in lost] if lost else letters)
+            self._mark(run, group, now)
+        return lost
+
+    def commit(self, work: Work, now: float) -> list[int]:
+        """Do all of it or nothing; return the numbers of the entries. Raises `Lost`."""
+        with self._control.write(durable=work.durable) as run:
+            lost = [gone for part in work.ranges for gone in self._settle(run, work.group, part, now)]
+            if lost:
+                raise Lost(lost)
+            self._mark(run, work.group, now)
+            Outbox.remove(run, work.moved)
+            return Outbox.stage(run, work.entries)
+
+    def _settle(self, run: Execute, group: int, part: Range, now: float) -> list[tuple[int, int]]:
+        if not part.lease:
+            return self._settle_unleased(run, group, part)
+        query = (
+            f"SELECT {_ROW} FROM pending WHERE group_id = ? AND shard = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+        )
+        lost, at = [], part.first
+        while at <= part.last:
+            rows = run(query, (group, part.shard, at)).fetchall()
+            if not rows or rows[0][3] < at or rows[0][7] != part.lease:
+                lost.append((part.lease, at))
+                at += 1
+                continue
+            row = rows[0]
+            last = min(row[3], part.last)
+            self._carve(run, group, row, at, last)
+            self._apply(run, row[0], part, now)
+            if part.action in _COUNTED:
+                _count(run, _COUNTED[part.action], last - at + 1, group, part.shard)
+            at = last + 1
+        return lost
+
+    def _settle_unleased(self, run: Execute, group: int, part: Range) -> list[tuple[int, int]]:
+        """What was acked at the claim: it was not delivered after all, and is claimable again or has expired."""
+        if part.action == "restore":
+            self._insert(run, (group, part.shard, part.first, part.last, 0, 0.0, None, 0))
+        if part.action in ("restore", "lapse"):
+            _count(run, _COUNTED[part.action], part.last - part.first + 1, group, part.shard)
+        return []
+
+    @staticmethod
+    def _apply(run: Execute, id: int, part: Range, now: float) -> None:
+        """The effect of an action on a whole row."""
+        if part.action in _ENDS:
+            run("DELETE FROM pending WHERE id = ?", (id,))
+        elif part.action == "extend":
+            run("UPDATE pending SET due = ? WHERE id = ?", (now + part.seconds, id))
+        else:
+            due = now + part.seconds if part.seconds or part.action == "nack" else 0.0
+            back = int(part.action == "release")
+            query = "UPDATE pending SET consumer = NULL, lease = 0, due = ?, attempt = attempt - ? WHERE id = ?"
+            run(query, (due, back, id))
+
+    def _mark(self, run: Execute, group: int, now: float) -> None:
+        """Mark the counts of the group now and then."""
+        if now - self._marked.get(group, 0.0) >= MARK_SECONDS:
+            self._marked[group] = now
+            run(
+                "UPDATE cursors SET acked_past = acked_mark, failed_past = failed_mark, past = marked, "
+                "acked_mark = acked, failed_mark = failed, marked = ?1 WHERE group_id = ?2 AND marked <= ?1 - ?3",
+                (now, group, MARK_SECONDS),
+            )
+
+    def renew(self, consumer: int, until: float, wait: float) -> None:
+        """Let the leases of a consumer end no sooner than `until`."""
+        with self._control.write(wait) as run:
+            run("UPDATE pending SET due = max(due, ?) WHERE consumer = ?", (until, consumer))
+            run("UPDATE consumers SET until = ? WHERE id = ?", (until, consumer))
+
+    def next_due(self, who: Member) -> float | None:
+        """Return the (monotonic) time at which something becomes claimable by itself."""
+        due: float | None = self._control.read("SELECT min(due) FROM pending WHERE group_id = ?", (who.group,))[0][0]
+        if who.homes is None:
+            return due
+        others = "SELECT min(until) FROM consumers WHERE group_id = ? AND id <> ?"
+        until: float | None = self._control.read(others, (who.group, who.consumer))[0][0]
+        return min((time for time in (due, until) if time is not None), default=None)
+
+
+def _count(run: Execute, change: str, n: int, group: int, shard: int) -> None:
+    run(
+        f"UPDATE cursors SET {change} WHERE group_id = :group AND shard = :shard",
+        {"n": n, "group": group, "shard": shard},
+    )

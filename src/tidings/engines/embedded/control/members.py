@@ -1,0 +1,135 @@
+"""Who is attached: the subscriptions of all processes, and what is to be done when one of these dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from tidings.engines.embedded.control.database import Control
+from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
+from tidings.errors import InvalidOption, TooManySubscribers
+from tidings.model.topics import Pattern
+from tidings.spi import ConsumerInfo, SubscriberInfo
+
+Execute = Callable[..., Any]
+
+
+class Applicant(Struct, frozen=True, kw_only=True):
+    """A subscription that is to be attached. `since` is wall time, `until` monotonic: when it counts as stopped."""
+
+    group: int | None
+    name: str
+    slot: int
+    pid: int
+    patterns: tuple[str, ...]
+    ordering: bool
+    since: float
+    until: float
+
+
+class Members:
+    """The attached subscriptions of a bus. Safe to share between threads and processes."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def join(self, who: Applicant, limits: Mapping[str, int]) -> int:
+        """Attach a subscription and return its number. `limits`: how many subscribers some of its topics may have.
+
+        Raises `TooManySubscribers`, and `InvalidOption` when the group is consumed otherwise.
+        """
+        with self._control.write() as run:
+            _check_limits(run, limits)
+            _check_order(run, who)
+            run(
+                "INSERT INTO consumers (group_id, name, slot, pid, patterns, ordering, since, until) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    who.group,
+                    who.name,
+                    who.slot,
+                    who.pid,
+                    msgspec.json.encode(who.patterns).decode(),
+                    int(who.ordering),
+                    who.since,
+                    who.until,
+                ),
+            )
+            return int(run("SELECT last_insert_rowid()").fetchall()[0][0])
+
+    def leave(self, consumer: int, wait: float = LOCK_WAIT_SECONDS) -> None:
+        """Detach a consumer: what it holds is free at once, and the attempt does not count."""
+        with self._control.write(wait) as run:
+            _free(run, consumer, 1)
+
+    def bury(self, is_dead: Callable[[int], bool]) -> bool:
+        """Free what the subscriptions of dead processes held; the attempts count, since they may have crashed on it.
+        Messages that such a process was moving are left to others. Return whether there was something."""
+        rows = self._control.read("SELECT id, slot FROM consumers")
+        movers = self._control.read("SELECT DISTINCT mover FROM staged WHERE mover IS NOT NULL")
+        slots = {slot for slot in {slot for _, slot in rows} | {row[0] for row in movers} if is_dead(slot)}
+        if slots:
+            with self._control.write() as run:
+                for consumer in [consumer for consumer, slot in rows if slot in slots]:
+                    _free(run, consumer, 0)
+                for slot in slots:
+                    run("UPDATE staged SET mover = NULL WHERE mover = ?", (slot,))
+        return bool(slots)
+
+    def peers(self) -> set[int]:
+        """Return the process numbers of all attached subscriptions of groups."""
+        return {row[0] for row in self._control.read("SELECT DISTINCT pid FROM consumers WHERE group_id IS NOT NULL")}
+
+    @staticmethod
+    def forget(run: Execute) -> None:
+        """After a start of the machine: everybody is dead, and the times of its clock mean nothing now."""
+        run("UPDATE pending SET consumer = NULL, lease = 0, due = 0")
+        run("DELETE FROM consumers; DELETE FROM assignments; UPDATE staged SET mover = NULL")
+        run("UPDATE cursors SET acked_mark = acked, failed_mark = failed, marked = 0")
+        run("UPDATE cursors SET acked_past = acked, failed_past = failed, past = 0")
+
+    def consumers(self, group: int) -> tuple[ConsumerInfo, ...]:
+        """Return the attached consumers of a group."""
+        query = (
+            "SELECT name, pid, coalesce(sum(last - first + 1), 0) FROM consumers "
+            "LEFT JOIN pending ON consumer = consumers.id WHERE consumers.group_id = ? GROUP BY consumers.id ORDER BY 1"
+        )
+        return tuple(ConsumerInfo(*row) for row in self._control.read(query, (group,)))
+
+    def subscribers(self, topic: str) -> tuple[SubscriberInfo, ...]:
+        """Return the subscriptions that read a topic, the oldest first."""
+        query = (
+            "SELECT consumers.name, groups.name, pid, since, patterns FROM consumers "
+            "LEFT JOIN groups ON groups.id = group_id ORDER BY consumers.id"
+        )
+        return tuple(SubscriberInfo(*row[:4]) for row in self._control.read(query) if _reads(row[4], topic))
+
+
+def _free(run: Execute, consumer: int, attempts: int) -> None:
+    run(
+        "UPDATE pending SET consumer = NULL, lease = 0, due = 0, attempt = attempt - ? WHERE consumer = ?",
+        (attempts, consumer),
+    )
+    run("DELETE FROM assignments WHERE consumer = ?", (consumer,))
+    run("DELETE FROM consumers WHERE id = ?", (consumer,))
+
+
+def _check_limits(run: Execute, limits: Mapping[str, int]) -> None:
+    if limits:
+        patterns = [row[0] for row in run("SELECT patterns FROM consumers").fetchall()]
+        for topic, limit in limits.items():
+            if sum(_reads(stored, topic) for stored in patterns) >= limit:
+                raise TooManySubscribers(topic, limit)
+
+
+def _check_order(run: Execute, who: Applicant) -> None:
+    other = "SELECT 1 FROM consumers WHERE group_id = ? AND ordering <> ? LIMIT 1"
+    if who.group is not None and run(other, (who.group, int(who.ordering))).fetchall():
+        raise InvalidOption("ordering", who.ordering, "the group has consumers attached that say otherwise")
+
+
+def _reads(stored: str, topic: str) -> bool:
+    return any(Pattern.from_stored(pattern).matches(topic) for pattern in msgspec.json.decode(stored, type=list[str]))

@@ -1,0 +1,201 @@
+"""What a reader reads from, as far as temporary subscriptions and consumers of a group have it in common.
+
+A feed is polled without waiting; `wait` sleeps until a poll may find something. It holds places, not messages, so a
+slow reader costs nothing and slows nobody.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Generic
+
+from tidings.engines.embedded.bus import Bus
+from tidings.engines.embedded.catalog import Shard, Topic
+from tidings.engines.embedded.control.members import Applicant
+from tidings.engines.embedded.control.outbox import Entry
+from tidings.engines.embedded.disk import place
+from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
+from tidings.engines.embedded.log.frame import Batch
+from tidings.engines.embedded.reading.start import matching
+from tidings.errors import Closed
+from tidings.model.dead_letter import bury
+from tidings.model.message import Message
+from tidings.model.options import SubscriptionSpec, TopicOptions
+from tidings.spi import M, Settlement
+
+REASONS = {"exhaust": "retries exhausted", "expire": "expired", "lapse": "expired"}
+"""What a dead letter says of a cause that is not a consumer's decision."""
+
+
+class BaseFeed(ABC, Generic[M]):
+    """What both feeds are to the hub: a set of shards that have something new, and a way to be woken."""
+
+    def __init__(self, bus: Bus, spec: SubscriptionSpec, message_type: type[M]) -> None:
+        self.bus = bus.current()
+        self._generation = bus.generation
+        self._spec = spec
+        self._make = message_type
+        self._consumer = -1
+        self._fresh: dict[int, None] = {}
+        self._shards: dict[int, Shard] = {}
+        self._stirred = False
+        self.closed = False
+        self.clock = bus.clock
+        self.patterns = spec.patterns
+        self.waker: Callable[[], None] | None = None
+        self.skipped = 0
+
+    def _enter(self) -> list[Shard]:
+        """Be told of news from now on; return the shards of the topics that exist already."""
+        bus = self.bus
+        for pattern in self.patterns:
+            if pattern.literal is not None:
+                bus.topic(pattern.literal)
+        bus.slot()
+        bus.catalog.refresh()
+        bus.hub.look()
+        bus.hub.add(self)
+        topics = matching(bus, self.patterns)
+        shards = [shard for topic in topics for shard in self._of(topic)]
+        for shard in shards:
+            if shard.id not in self._shards:
+                self._follow(shard)
+        bus.catalog.refresh()
+        return shards
+
+    def _of(self, topic: Topic) -> Iterable[Shard]:
+        """Return the shards of a topic that this subscription reads."""
+        partitions = self._spec.partitions
+        if partitions is None:
+            return topic.shards
+        return [shard for shard in topic.shards if shard.partition in partitions]
+
+    def _attach(self, group: int | None) -> None:
+        """Show that the subscription is there. Raises `TooManySubscribers`."""
+        bus, spec = self.bus, self._spec
+        bus.bury()
+        limits = {
+            topic.name: topic.options.max_subscribers
+            for topic in matching(bus, self.patterns)
+            if topic.options.max_subscribers is not None
+        }
+        who = Applicant(
+            group=group,
+            name=spec.consumer,
+            slot=bus.slot(),
+            pid=os.getpid(),
+            patterns=tuple(map(str, self.patterns)),
+            ordering=spec.ordering,
+            since=self.clock.now(),
+            until=self.clock.monotonic() + bus.options.lease_seconds,
+        )
+        try:
+            self._consumer = bus.members.join(who, limits)
+        except BaseException:
+            self.closed = True
+            bus.hub.remove(self, self._shards)
+            raise
+
+    def _follow(self, shard: Shard) -> None:
+        self._shards[shard.id] = shard
+        self._fresh[shard.id] = None
+        self.bus.hub.follow(self, shard.id)
+
+    def touch(self, shard: int) -> None:
+        self._fresh[shard] = None
+        self._wake()
+
+    def stir(self) -> None:
+        self._stirred = True
+        self._wake()
+
+    def vacate(self) -> None:
+        """Readers need no room."""
+
+    def discover(self, topic: Topic) -> None:
+        for shard in self._of(topic):
+            if shard.id not in self._shards:
+                self._follow(shard)
+        self._wake()
+
+    def _wake(self) -> None:
+        waker = self.waker
+        if waker is not None:
+            waker()
+
+    def is_ready(self) -> bool:
+        return bool(self._fresh) or self._stirred or self.closed
+
+    def _check(self) -> None:
+        if self.closed or not self.is_own():
+            raise Closed("the subscription is closed, or it belongs to the process this one was forked from")
+
+    def is_own(self) -> bool:
+        """Whether the feed belongs to this process, and its bus is open as it was."""
+        return not self.bus.stale and self.bus.generation == self._generation
+
+    def _lose(self, shard: int) -> None:
+        """The topic of this shard was dropped."""
+        self._shards.pop(shard, None)
+        self._fresh.pop(shard, None)
+
+    def poll(self, limit: int, wait: float = LOCK_WAIT_SECONDS) -> list[M]:
+        """Return up to `limit` messages that are there now. With `wait` 0 it may raise `WouldBlock`."""
+        self._check()
+        self.bus.hub.glance()
+        try:
+            if self.bus.pump.due <= self.clock.monotonic():
+                self.bus.pump.run(wait)
+            return self._poll(limit, wait)
+        except OSError as error:
+            raise place.translated(self.bus.folder, error) from error
+
+    @abstractmethod
+    def _poll(self, limit: int, wait: float) -> list[M]: ...
+
+    def pause(self) -> float:
+        """Return how long to sleep at most before polling again."""
+        self._check()
+        return max(0.0, min(self._due(), self.bus.pump.due) - self.clock.monotonic())
+
+    @abstractmethod
+    def _due(self) -> float:
+        """Return the (monotonic) time at which there is something by itself."""
+
+    def wait(self, seconds: float | None) -> None:
+        """Sleep until a poll may find something, or `seconds` have passed, or earlier."""
+        if self.bus.needs_care():
+            self.bus.care()
+        pause = self.pause()
+        self.bus.hub.wait(self, pause if seconds is None else min(pause, seconds))
+
+    def _messages(self, shard: Shard, batch: Batch, first: int, last: int, attempt: int, lease: int) -> list[M]:
+        """Make messages of the offsets `first` to `last` that are in the batch."""
+        make, topic, partition, at = self._make, shard.topic, shard.partition, batch.time_ns / 1e9
+        low, priority = max(first - batch.base, 0), shard.priority
+        records = batch.records[low : max(last - batch.base + 1, 0)]
+        return [
+            make(record, topic, partition, offset, at, attempt, lease, priority)
+            for offset, record in enumerate(records, batch.base + low)
+        ]
+
+    def letter(self, settlement: Settlement, cause: str) -> Entry | None:
+        """Return the dead letter of a message that died of `cause`, if its topic has a place for it."""
+        message, terms = settlement.message, self.terms(settlement.message)
+        target = terms.dead_letters_of(message.topic)
+        if target is None or (cause in ("expire", "lapse") and not terms.dead_letter_expired):
+            return None
+        said, error = settlement.reason, settlement.error
+        reason = REASONS.get(cause) or said or "rejected"
+        record = bury(message, self._spec.group, reason, error or (said if said != reason else ""), self.clock.now())
+        return Entry(topic=target, record=record, priority=message.priority, answers=(message.lease, message.offset))
+
+    def terms(self, message: Message) -> TopicOptions:
+        """Return the options of a message's topic; the usual ones when it was dropped."""
+        topic = self.bus.catalog.topics.get(message.topic)
+        return topic.options if topic is not None else _USUAL
+
+
+_USUAL = TopicOptions()

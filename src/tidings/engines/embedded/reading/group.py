@@ -1,0 +1,318 @@
+"""A consumer of a group: claims ranges, reads them, and says what became of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Generic
+
+import msgspec
+from msgspec import Struct
+
+from tidings.engines.embedded.bus import Bus
+from tidings.engines.embedded.catalog import Shard, Topic
+from tidings.engines.embedded.control.assignment import Member
+from tidings.engines.embedded.control.claims import Claim, Lost, Range, Span, Work
+from tidings.engines.embedded.control.outbox import Entry
+from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
+from tidings.engines.embedded.log.segments import LogGone
+from tidings.engines.embedded.reading.feed import BaseFeed
+from tidings.engines.embedded.reading.merge import first_published, stable_ends
+from tidings.engines.embedded.reading.policy import Policy
+from tidings.engines.embedded.reading.start import bind
+from tidings.engines.embedded.waking.board import LOOK_SECONDS, ROOM_MADE, STAGED
+from tidings.errors import DamagedData, LeaseLost
+from tidings.model.options import Durability, SubscriptionSpec
+from tidings.spi import M, Output, Settlement
+
+REMEMBERED_ACKS = 1000
+"""Ranges acked lately: an ack may be repeated while its first time is among them; as many as the usual prefetch."""
+
+
+class Page(Struct, Generic[M]):
+    """What was claimed of one stored batch. `is_new`: delivered for the first time; `extra`: some may have expired."""
+
+    time_ns: int
+    is_new: bool
+    extra: bool
+    messages: list[M]
+
+
+class GroupFeed(BaseFeed[M]):
+    """Reads what falls to this consumer."""
+
+    def __init__(self, bus: Bus, spec: SubscriptionSpec, message_type: type[M]) -> None:
+        super().__init__(bus, spec, message_type)
+        assert spec.group is not None
+        self._claims = self.bus.claims
+        self.renew_every: float | None = bus.options.lease_seconds / 3
+        self._acked: deque[Range] = deque(maxlen=REMEMBERED_ACKS)
+        self._next_due = 0.0
+        self._member: Member | None = None
+        self._policy: Policy[M] = Policy(self, spec.key, spec.ordering, self.record)
+        self._group = bind(self.bus, spec)
+        self._enter()
+        self._attach(self._group)
+        self._watch()
+        self.bus.announce_groups()
+
+    def _watch(self) -> None:
+        if self.bus.presence is not None:
+            self.bus.hub.watch(self.bus.members.peers())
+
+    def discover(self, topic: Topic) -> None:
+        self._member = None
+        super().discover(topic)
+
+    def _lose(self, shard: int) -> None:
+        self._member = None
+        super()._lose(shard)
+
+    def _who(self) -> Member:
+        if self._member is None:
+            shards = msgspec.json.encode(list(self._shards)).decode()
+            homes = {shard.id: shard.home for shard in self._shards.values()} if self._spec.ordering else None
+            self._member = Member(self._group, self._consumer, shards, self.bus.options.lease_seconds, homes)
+        unleased = self.bus.catalog.unleased
+        if unleased or self._member.unleased:
+            self._member.unleased = frozenset(n for n, shard in self._shards.items() if shard.topic in unleased)
+        return self._member
+
+    # -- reading
+
+    def _poll(self, limit: int, wait: float) -> list[M]:
+        """Claim what there is, then read it."""
+        now = self.clock.monotonic()
+        if self._stirred:
+            self._watch()
+        elif not self._fresh and now < self._next_due:
+            return []
+        claims = self._claim(limit, now, wait)
+        pages: list[Page[M]] = []
+        for at, claim in enumerate(claims):
+            try:
+                self._read(claim, pages)
+            except DamagedData:
+                self._give_back(claims[at:], pages)
+                if not any(page.messages for page in pages):
+                    raise
+                break
+            except BaseException:
+                self._give_back(claims, ())
+                raise
+        if len(pages) > 1 and not self._spec.priority_order:
+            pages.sort(key=lambda page: (page.is_new, page.time_ns if page.is_new else 0))
+        found = [message for page in pages for message in page.messages]
+        retried, extra = any(claim.attempt > 1 for claim in claims), any(page.extra for page in pages)
+        return self._policy.admit(found, now) if self._policy.is_needed(extra, retried) else found
+
+    def _claim(self, limit: int, now: float, wait: float) -> list[Claim]:
+        fresh, self._fresh = self._fresh, {}
+        stirred, self._stirred = self._stirred, False
+        who = self._who()
+        try:
+            if stirred:
+                fresh.update(dict.fromkeys(self._behind()))
+            spans, more = self._spans(fresh, limit)
+            claims = self._claims.claim(who, spans, limit, now, wait)
+        except BaseException:
+            self._fresh = {**fresh, **self._fresh}
+            self._stirred = self._stirred or stirred
+            raise
+        self.skipped += sum(claim.skipped for claim in claims)
+        if who.gained:
+            self.bus.announce_groups()
+        if more or sum(map(len, claims)) >= limit:
+            self._fresh = {**dict.fromkeys(spans), **self._fresh}
+            self._next_due = 0.0
+        else:
+            self._next_due = self._claims.next_due(who) or float("inf")
+        return claims
+
+    def _behind(self) -> list[int]:
+        """Return the shards on which the group is not at the end, as far as the board says: it may have been moved."""
+        places, written = self.bus.groups.cursors(self._group), self.bus.hub.written
+        return [number for number in self._shards if not 0 < written(number) <= places.get(number, 0)]
+
+    def _spans(self, fresh: dict[int, None], limit: int) -> tuple[dict[int, Span], bool]:
+        """Return what may be claimed of these shards, in the order in which to claim it, and whether that is less than
+        there is."""
+        shards = [self._shards[number] for number in fresh if number in self._shards]
+        if self._spec.priority_order:
+            shards.sort(key=lambda shard: -shard.priority)
+        spans = {shard.id: span for shard in shards if (span := self._span(shard)) is not None}
+        if self._spec.priority_order or len({shard.priority for shard in shards}) < 2:
+            return spans, False
+        return self._in_publish_order(spans, limit)
+
+    def _span(self, shard: Shard) -> Span | None:
+        try:
+            self.bus.catalog.use(shard)
+            first, end = shard.log.span()
+        except LogGone:
+            self._lose(shard.id)
+            return None
+        return Span(first, end)
+
+    def _in_publish_order(self, spans: dict[int, Span], limit: int) -> tuple[dict[int, Span], bool]:
+        """Cut the spans of each topic down to the messages that were published first."""
+        cut = dict(spans)
+        topics: dict[str, dict[int, Shard]] = {}
+        for number in spans:
+            topics.setdefault(self._shards[number].topic, {})[number] = self._shards[number]
+        cursors = self.bus.groups.cursors(self._group)
+        places = {number: max(span.first, cursors.get(number, 0)) for number, span in spans.items()}
+        for shards in topics.values():
+            try:
+                ends = stable_ends(list(shards.values()))
+                stops = first_published(shards, places, ends, limit)
+            except LogGone:
+                stops = dict.fromkeys(shards, 0)
+            cut.update((n, Span(spans[n].first, stop)) for n, stop in stops.items())
+        return cut, any(cut[number].end < spans[number].end for number in spans)
+
+    def _read(self, claim: Claim, pages: list[Page[M]]) -> None:
+        """Add the messages of a claim; what retention removed of it is skipped and counted."""
+        shard, at = self._shards[claim.shard], claim.first
+        while at <= claim.last:
+            try:
+                batches = shard.log.read(at)
+            except LogGone:
+                return self._lose(claim.shard)
+            for batch in batches:
+                if batch.base > at:
+                    self._skip(claim, at, min(batch.base - 1, claim.last))
+                messages = self._messages(shard, batch, at, claim.last, claim.attempt, claim.lease)
+                pages.append(Page(batch.time_ns, claim.attempt == 1, batch.extra, messages))
+                at = max(at, batch.end)
+                if at > claim.last:
+                    break
+            if not batches:
+                return self._postpone(claim, at)
+        return None
+
+    def _postpone(self, claim: Claim, first: int) -> None:
+        """Offsets that were given once and are not in the log, which only a loss of power brings about: whether they
+        are gone is certain when a message follows them, until then they are asked for now and then."""
+        if claim.lease:
+            later = Range(claim.shard, first, claim.last, claim.lease, "release", LOOK_SECONDS)
+            self._claims.settle(self._group, [later], self.clock.monotonic(), LOCK_WAIT_SECONDS)
+
+    def _skip(self, claim: Claim, first: int, last: int) -> None:
+        self.skipped += last - first + 1
+        if claim.lease:
+            gone = Range(claim.shard, first, last, claim.lease, "skip")
+            self._claims.settle(self._group, [gone], self.clock.monotonic(), LOCK_WAIT_SECONDS)
+
+    def _give_back(self, claims: Sequence[Claim], pages: Sequence[Page[M]]) -> None:
+        """Give back what was claimed and could not be read."""
+        read = {(message.lease, message.offset) for page in pages for message in page.messages}
+        ranges = [
+            Range(claim.shard, offset, offset, claim.lease, "release" if claim.lease else "restore")
+            for claim in claims
+            for offset in range(claim.first, claim.last + 1)
+            if (claim.lease, offset) not in read
+        ]
+        self._claims.settle(self._group, ranges, self.clock.monotonic(), LOCK_WAIT_SECONDS)
+        self._next_due = 0.0
+
+    def _due(self) -> float:
+        return self._next_due
+
+    def is_ready(self) -> bool:
+        return super().is_ready() or self._next_due <= self.clock.monotonic()
+
+    # -- settling
+
+    def settle(self, settlements: Sequence[Settlement], wait: float = LOCK_WAIT_SECONDS) -> None:
+        """Record what became of deliveries. Raises `LeaseLost` for those that are no longer this consumer's."""
+        self._check()
+        letters: list[Entry] = []
+        if any(settlement.action != "ack" for settlement in settlements):
+            settlements, letters = self._policy.decide(settlements)
+        self.record(settlements, letters, wait)
+
+    def record(self, settlements: Sequence[Settlement], letters: Sequence[Entry], wait: float) -> None:
+        """Record what was decided."""
+        ranges = list(self._ranges(settlements))
+        lost = self._claims.settle(self._group, ranges, self.clock.monotonic(), wait, letters)
+        lost = [gone for gone in lost if not self._was_acked(*gone)]
+        refused = {lease for lease, _ in lost}
+        self._acked.extend(part for part in ranges if part.action == "ack" and part.lease not in refused)
+        self._tell(settlements, bool(letters))
+        if lost:
+            topics = {settlement.message.lease: settlement.message.topic for settlement in settlements}
+            raise LeaseLost(topics[lost[0][0]], tuple(offset for _, offset in lost))
+
+    def _tell(self, settlements: Sequence[Settlement], staged: bool) -> None:
+        """Tell those whom it concerns: other consumers, whoever moves dead letters, publishers that wait for room."""
+        if any(settlement.action in ("nack", "release") for settlement in settlements):
+            self.bus.announce_groups()
+        if staged:
+            self.bus.hub.announce_change(STAGED)
+        if self.bus.catalog.blocking:
+            self.bus.hub.announce_change(ROOM_MADE)
+        if self._member is not None and self._member.leaving:
+            self.stir()
+
+    def _was_acked(self, lease: int, offset: int) -> bool:
+        """Whether this is only the repetition of an ack, such as after one that was cancelled half-way."""
+        return any(part.lease == lease and part.first <= offset <= part.last for part in self._acked)
+
+    def _ranges(self, settlements: Sequence[Settlement]) -> Iterator[Range]:
+        """Join settlements of neighbours that are alike: a lease belongs to one shard."""
+        numbers = {(shard.topic, shard.partition, shard.priority): shard.id for shard in self._shards.values()}
+        at = 0
+        while at < len(settlements):
+            settlement = settlements[at]
+            message, action, seconds = settlement.message, settlement.action, settlement.seconds
+            lease, last = message.lease, message.offset
+            at += 1
+            while at < len(settlements):
+                following = settlements[at]
+                other = following.message
+                if other.offset != last + 1 or other.lease != lease or following.action != action:
+                    break
+                if following.seconds != seconds or not lease:
+                    break
+                last, at = last + 1, at + 1
+            shard = numbers.get((message.topic, message.partition, message.priority), -1)
+            yield Range(shard, message.offset, last, lease, action, seconds or 0.0)
+
+    def commit(self, settlements: Sequence[Settlement], outputs: Sequence[Output], durability: Durability) -> None:
+        """Record the settlements and publish the outputs, all or nothing. Raises `LeaseLost`: nothing took effect."""
+        self._check()
+        settlements, letters = self._policy.decide(settlements)
+        pump, shards = self.bus.pump, dict[int, Shard]()
+        entries = [*pump.prepare(outputs, shards), *letters]
+        ranges = list(self._ranges(settlements))
+        moved = pump.collect()
+        work = Work(self._group, ranges, entries, [id for id, _, _ in moved], durability is Durability.DISK)
+        try:
+            ids = self._claims.commit(work, self.clock.monotonic())
+        except BaseException as error:
+            pump.put_back(moved)
+            if not isinstance(error, Lost):
+                raise
+            topics = {settlement.message.lease: settlement.message.topic for settlement in settlements}
+            raise LeaseLost(topics[error.lost[0][0]], tuple(offset for _, offset in error.lost)) from None
+        self._acked.extend(part for part in ranges if part.action == "ack")
+        pump.move_own(ids, entries, shards)
+        later = any(entry.mover is None for entry in entries)
+        self._tell(settlements, later)
+
+    def renew(self, wait: float = LOCK_WAIT_SECONDS) -> None:
+        """Renew the leases of all that this consumer holds."""
+        self._check()
+        self._claims.renew(self._consumer, self.clock.monotonic() + self.bus.options.lease_seconds, wait)
+
+    def close(self, wait: float = LOCK_WAIT_SECONDS) -> None:
+        """Give back what is held and leave the group. In a forked child it only forgets."""
+        if self.closed:
+            return
+        if self.is_own():
+            self.bus.members.leave(self._consumer, wait)
+            self.bus.hub.remove(self, self._shards)
+            self.bus.announce_groups()
+        self.closed = True
+        self._wake()

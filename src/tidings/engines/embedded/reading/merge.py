@@ -1,0 +1,49 @@
+"""Publish order across the shards of a topic with messages of several priorities."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+
+from tidings.engines.embedded.catalog import Shard
+
+LOOKS = 10
+"""How often the ends of the logs are looked at for a moment at which all of them stood still; publishers that are
+faster than that publish at the same time, and messages published at the same time have no order."""
+
+
+def stable_ends(shards: Sequence[Shard]) -> dict[int, int]:
+    """Return the ends of several logs, by shard, as they were at one moment: whatever was published before a message
+    that is below them is below them, too."""
+    seen = {shard.id: shard.log.end() for shard in shards}
+    for _ in range(LOOKS):
+        again = {shard.id: shard.log.end() for shard in shards}
+        if again == seen:
+            break
+        seen = again
+    return seen
+
+
+def first_published(
+    shards: Mapping[int, Shard], places: Mapping[int, int], ends: Mapping[int, int], limit: int
+) -> dict[int, int]:
+    """Return up to where each log is to be read from its place so that, together, they give the `limit` messages that
+    were published first."""
+    found = {number: places.get(number, 0) for number in shards}
+    steps = heapq.merge(*(_steps(shards[number], found[number], ends[number]) for number in shards))
+    for _, number, first, end in steps:
+        taken = min(end - first, limit)
+        found[number] = first + taken
+        limit -= taken
+        if limit <= 0:
+            break
+    return found
+
+
+def _steps(shard: Shard, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the stored batches of a shard: time, shard, first offset (retention may have removed some), end."""
+    while at < end and (batches := shard.log.read(at)):
+        for batch in batches:
+            if batch.end > at and batch.base < end:
+                yield batch.time_ns, shard.id, max(batch.base, at), min(batch.end, end)
+        at = batches[-1].end

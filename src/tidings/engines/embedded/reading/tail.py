@@ -1,0 +1,198 @@
+"""A temporary subscription: a place in each shard, in memory only."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from tidings.engines.embedded.bus import Bus
+from tidings.engines.embedded.catalog import Shard
+from tidings.engines.embedded.control.outbox import Entry
+from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
+from tidings.engines.embedded.log.frame import Batch
+from tidings.engines.embedded.log.segments import LogGone
+from tidings.engines.embedded.reading.feed import BaseFeed
+from tidings.engines.embedded.reading.merge import first_published, stable_ends
+from tidings.engines.embedded.reading.start import start_offset
+from tidings.engines.embedded.waking.board import STAGED
+from tidings.model.options import MAX_PREFETCH, Durability, Guarantee, SubscriptionSpec
+from tidings.model.retry import is_exhausted, retry_delay
+from tidings.spi import M, Output, Settlement
+
+
+class TailFeed(BaseFeed[M]):
+    """Reads what is published, for itself alone."""
+
+    def __init__(self, bus: Bus, spec: SubscriptionSpec, message_type: type[M]) -> None:
+        super().__init__(bus, spec, message_type)
+        self._places: dict[int, int] = {}
+        self._retries: list[tuple[float, int, M]] = []
+        self._order = itertools.count()
+        shards = self._enter()
+        self._attach(None)
+        for shard in shards:
+            if spec.start == "end":
+                self._fresh.pop(shard.id, None)  # nothing to read yet; what comes from now on touches it again
+            self._places[shard.id] = start_offset(self.bus, shard, spec.start)
+
+    # -- reading
+
+    def _poll(self, limit: int, wait: float) -> list[M]:
+        self._stirred = False
+        found = self._take_retries(limit)
+        for shards in self._turns():
+            if len(found) >= limit:
+                break
+            for shard in shards:
+                self._fresh.pop(shard.id, None)
+            if len(shards) == 1:
+                more = shards if self._read(shards[0], limit - len(found), found) else []
+            else:
+                more = self._read_merged(shards, limit - len(found), found)
+            self._fresh.update((shard.id, None) for shard in more)
+        return found
+
+    def _turns(self) -> list[list[Shard]]:
+        """Return the shards that have something new, in the order in which to read them; those of one topic that have
+        to be merged into publish order come together."""
+        fresh = [self._shards[number] for number in list(self._fresh) if number in self._shards]
+        if self._spec.priority_order:
+            return [[shard] for shard in sorted(fresh, key=lambda shard: -shard.priority)]
+        levels: dict[str, list[Shard]] = {}
+        for shard in fresh:
+            levels.setdefault(shard.topic, []).append(shard)
+        return [part for shards in levels.values() for part in _parts(shards)]
+
+    def _read(self, shard: Shard, limit: int, found: list[M]) -> bool:
+        """Add up to `limit` messages of a shard; return whether there may be more."""
+        at, stop = self._places.get(shard.id, 0), len(found) + limit
+        try:
+            self.bus.catalog.use(shard)
+            batches = shard.log.read(at)
+        except LogGone:
+            self._lose(shard.id)
+            return False
+        for batch in batches:
+            self.skipped += max(0, batch.base - at)
+            at = max(at, batch.base)
+            last = min(batch.end, at + stop - len(found)) - 1
+            found += self._wanted(batch, self._messages(shard, batch, at, last, 1, 0))
+            at = last + 1
+            if len(found) >= stop:
+                break
+        self._places[shard.id] = at
+        return bool(batches)
+
+    def _read_merged(self, shards: list[Shard], limit: int, found: list[M]) -> list[Shard]:
+        """Add up to `limit` messages of several shards in publish order; return those that may have more."""
+        by_number = {shard.id: shard for shard in shards}
+        try:
+            for shard in shards:
+                self.bus.catalog.use(shard)
+            ends = stable_ends(shards)
+            stops = first_published(by_number, self._places, ends, limit)
+            pages = [page for shard in shards for page in self._pages(shard, stops[shard.id])]
+        except LogGone:
+            for shard in shards:
+                self._lose(shard.id)
+            return []
+        for _, messages in sorted(pages, key=lambda page: page[0]):
+            found += messages
+        return [shard for shard in shards if self._places.get(shard.id, 0) < ends[shard.id]]
+
+    def _pages(self, shard: Shard, stop: int) -> list[tuple[int, list[M]]]:
+        """Read a shard up to `stop`: the wanted messages of each batch, with its time."""
+        pages = []
+        at = self._places.get(shard.id, 0)
+        while at < stop and (batches := shard.log.read(at)):
+            for batch in batches:
+                if at < stop:
+                    self.skipped += max(0, min(batch.base, stop) - at)
+                    messages = self._messages(shard, batch, max(at, batch.base), stop - 1, 1, 0)
+                    pages.append((batch.time_ns, self._wanted(batch, messages)))
+                    at = min(batch.end, stop)
+        self._places[shard.id] = at
+        return pages
+
+    def _wanted(self, batch: Batch, messages: list[M]) -> list[M]:
+        """Leave out what has expired, and other keys than the one asked for."""
+        if batch.extra:
+            now = self.clock.now()
+            messages = [m for m in messages if (until := m.expires_at) is None or until > now]
+        if self._spec.key is not None:
+            messages = [message for message in messages if message.key == self._spec.key]
+        return messages
+
+    def _take_retries(self, limit: int) -> list[M]:
+        retries, now = self._retries, self.clock.monotonic() if self._retries else 0.0
+        found: list[M] = []
+        while retries and len(found) < limit and (retries[0][0] <= now or len(retries) > MAX_PREFETCH):
+            found.append(heapq.heappop(retries)[2])
+        return found
+
+    def is_ready(self) -> bool:
+        return super().is_ready() or bool(self._retries and self._retries[0][0] <= self.clock.monotonic())
+
+    def _due(self) -> float:
+        return self._retries[0][0] if self._retries else float("inf")
+
+    # -- settling
+
+    def settle(self, settlements: Sequence[Settlement], wait: float = LOCK_WAIT_SECONDS) -> None:
+        """Nacked and released messages come again, to this subscription; there is nothing to ack."""
+        letters = [letter for each in settlements if each.action != "ack" and (letter := self._again(each)) is not None]
+        if letters:
+            self.bus.outbox.add(letters, wait, durable=False)
+            self.bus.hub.announce_change(STAGED)
+        self.stir()
+
+    def _again(self, settlement: Settlement) -> Entry | None:
+        """Deliver a message again later, or return the dead letter that it is now."""
+        message, action, terms = settlement.message, settlement.action, self.terms(settlement.message)
+        if terms.delivery is Guarantee.AT_MOST_ONCE and action != "release":
+            return None
+        if action == "nack" and is_exhausted(terms, message.attempt):
+            action = "exhaust"
+        if action in ("reject", "exhaust"):
+            return self.letter(settlement, action)
+        if action in ("nack", "release"):
+            seconds = settlement.seconds or 0.0
+            if action == "nack" and settlement.seconds is None:
+                seconds = retry_delay(terms, message.attempt, random.random())
+            again = replace(message, attempt=message.attempt + (action == "nack"))
+            heapq.heappush(self._retries, (self.clock.monotonic() + seconds, next(self._order), again))  # type: ignore[misc]
+        return None
+
+    def commit(self, settlements: Sequence[Settlement], outputs: Sequence[Output], durability: Durability) -> None:
+        """Publish the outputs together; there is nothing to ack."""
+        shards: dict[int, Shard] = {}
+        entries = self.bus.pump.prepare(outputs, shards)
+        ids = self.bus.outbox.add(entries, LOCK_WAIT_SECONDS, durability is Durability.DISK)
+        self.bus.pump.move_own(ids, entries, shards)
+        self.settle(settlements)
+
+    renew_every: float | None = None
+    """Nothing is leased."""
+
+    def renew(self, wait: float = LOCK_WAIT_SECONDS) -> None:
+        """Nothing is leased."""
+
+    def close(self, wait: float = LOCK_WAIT_SECONDS) -> None:
+        if self.closed:
+            return
+        if self.is_own():
+            self.bus.members.leave(self._consumer, wait)
+            self.bus.hub.remove(self, self._shards)
+        self.closed = True
+        self._wake()
+
+
+def _parts(shards: list[Shard]) -> list[list[Shard]]:
+    """Return the fresh shards of a topic, together when they are of several priorities."""
+    if len({shard.priority for shard in shards}) > 1:
+        return [shards]
+    return [[shard] for shard in shards]

@@ -1,0 +1,68 @@
+"""The tables of control.db: what the rest relies on without saying so."""
+
+from __future__ import annotations
+
+import apsw
+import pytest
+
+from tidings.engines.embedded.control.schema import DDL, SCHEMA_VERSION
+
+
+@pytest.fixture
+def database() -> apsw.Connection:
+    connection = apsw.Connection(":memory:")
+    connection.execute(DDL)
+    return connection
+
+
+def rows(database: apsw.Connection, query: str) -> list[tuple[object, ...]]:
+    return list(database.execute(query))
+
+
+def test_all_tables_are_strict(database: apsw.Connection) -> None:
+    tables = rows(
+        database, "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite%'"
+    )
+    assert dict(tables) == dict.fromkeys(  # type: ignore[arg-type]
+        ["meta", "topics", "groups", "bindings", "cursors", "pending", "consumers"], 1
+    )
+
+
+@pytest.mark.parametrize("table", ["topics", "groups", "consumers"])
+def test_numbers_are_never_used_again(database: apsw.Connection, table: str) -> None:
+    """A log, a lease or a cursor may still be known under an old number."""
+    columns = {
+        "topics": "(name, options, first_shard) VALUES (?1, '', 0)",
+        "groups": "(name) VALUES (?1)",
+        "consumers": "(group_id, name, slot, pid) VALUES (1, ?1, 1, 1)",
+    }[table]
+    for name in ("one", "two"):
+        database.execute(f"INSERT INTO {table} {columns}", (name,))
+    database.execute(f"DELETE FROM {table}")
+    database.execute(f"INSERT INTO {table} {columns}", ("three",))
+    assert rows(database, f"SELECT id FROM {table}") == [(3,)]
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("SELECT 1 FROM pending WHERE group_id = 1 AND due <= 5", "pending_due"),
+        ("SELECT min(due) FROM pending WHERE group_id = 1", "pending_due"),
+        ("SELECT 1 FROM pending WHERE group_id = 1 AND shard = 2 AND first <= 3 ORDER BY first DESC", "pending_place"),
+        ("UPDATE pending SET due = 1 WHERE consumer = 4", "pending_consumer"),
+    ],
+)
+def test_frequent_questions_do_not_read_the_whole_table(database: apsw.Connection, query: str, index: str) -> None:
+    (plan,) = rows(database, f"EXPLAIN QUERY PLAN {query}")
+    assert index in str(plan[3])
+    assert "SEARCH" in str(plan[3])
+
+
+def test_a_wrong_type_is_refused(database: apsw.Connection) -> None:
+    with pytest.raises(apsw.ConstraintError):
+        database.execute("INSERT INTO cursors (group_id, shard, next) VALUES (1, 1, 'soon')")
+
+
+def test_the_version_is_what_it_was() -> None:
+    """Change it together with the tables, and bring a way to migrate."""
+    assert SCHEMA_VERSION == 1
