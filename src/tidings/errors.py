@@ -228,8 +228,17 @@ class PackageMissing(UsageError):
         self.package = package
 
 
+class IncompatibleSchema(UsageError):
+    """The new schema of `topic` would not fit its messages, or break its readers, as `difference` says."""
+
+    def __init__(self, topic: str, difference: str) -> None:
+        super().__init__(f"schema of topic {topic!r}: {difference}; make a compatible change, or give force=True")
+        self.topic = topic
+        self.difference = difference
+
+
 class SchemaMismatch(UsageError):
-    """`data` does not fit the schema of `topic`: at `path` (such as `items[2].name`; empty: the whole), for `reason`."""
+    """`data` does not fit the schema of `topic`: at `path` (such as `items[2].name`; empty: all), for `reason`."""
 
     def __init__(self, topic: str, path: str, reason: str) -> None:
         at = f" at {path!r}" if path else ""

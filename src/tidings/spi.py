@@ -31,12 +31,21 @@ class PartitionInfo(Struct, frozen=True):
     bytes: int
 
 
+class SchemaVersion(Struct, frozen=True):
+    """A schema that a topic has, or had: its number from 1, its text, and since when, in seconds since the epoch."""
+
+    version: int
+    schema: str | None
+    since: float
+
+
 class TopicInfo(Struct, frozen=True):
-    """One topic as it is now."""
+    """One topic as it is now. `schemas`: the versions of its schema, the oldest first."""
 
     name: str
     options: TopicOptions
     partitions: tuple[PartitionInfo, ...]
+    schemas: tuple[SchemaVersion, ...] = ()
 
     @property
     def messages(self) -> int:
@@ -122,10 +131,10 @@ class Health(Struct, frozen=True):
 class Settlement(Struct, frozen=True):
     """What became of one delivery.
 
-    `action`: "ack" (done), "nack" (again after `seconds`, None: as the topic's options say, and a dead letter when these
-    allow no further delivery), "reject" (given up: a dead letter), "expire" (its time had passed), "release" (again at
-    once and without counting the attempt), "extend" (keep it for `seconds` from now). `reason` and `error` go into the
-    dead letter.
+    `action`: "ack" (done), "nack" (again after `seconds`, None: as the topic's options say, and a dead letter when
+    these allow no further delivery), "reject" (given up: a dead letter), "expire" (its time had passed), "release"
+    (again at once and without counting the attempt), "extend" (keep it for `seconds` from now). `reason` and `error`
+    go into the dead letter.
     """
 
     message: Message
@@ -254,6 +263,14 @@ class Groups(Protocol):
         ...
 
 
+class Schemas(Protocol):
+    """The optional ability `Capability.SCHEMA`, blocking form."""
+
+    def admit(self, topic: str, records: Sequence[Record]) -> None:
+        """Raise `SchemaMismatch` unless the records fit the topic's schema; publishing them checks it, too."""
+        ...
+
+
 class Scheduling(Protocol):
     """The optional ability `Capability.DELAY`, blocking form."""
 
@@ -274,7 +291,7 @@ class Statistics(Protocol):
         ...
 
 
-class FullEngine(Engine, Groups, Scheduling, Statistics, Protocol):
+class FullEngine(Engine, Groups, Scheduling, Schemas, Statistics, Protocol):
     """A blocking engine with all abilities."""
 
 
@@ -336,6 +353,12 @@ class AsyncGroups(Protocol):
     async def groups(self, topic: str | None = None) -> list[GroupInfo]: ...
 
 
+class AsyncSchemas(Protocol):
+    """`Schemas`, awaited."""
+
+    async def admit(self, topic: str, records: Sequence[Record]) -> None: ...
+
+
 class AsyncScheduling(Protocol):
     """`Scheduling`, awaited."""
 
@@ -350,5 +373,5 @@ class AsyncStatistics(Protocol):
     async def problems(self) -> list[str]: ...
 
 
-class AsyncFullEngine(AsyncEngine, AsyncGroups, AsyncScheduling, AsyncStatistics, Protocol):
+class AsyncFullEngine(AsyncEngine, AsyncGroups, AsyncScheduling, AsyncSchemas, AsyncStatistics, Protocol):
     """An asynchronous engine with all abilities."""

@@ -136,6 +136,7 @@ def abilities_of(options: TopicOptions) -> dict[Capability, bool]:
         Capability.MAX_LENGTH: options.max_length is not None,
         Capability.MAX_SUBSCRIBERS: options.max_subscribers is not None,
         Capability.COMPRESSION: options.compression is not None,
+        Capability.SCHEMA: options.schema is not None,
     }
 
 

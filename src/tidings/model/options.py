@@ -11,6 +11,7 @@ from msgspec.structs import force_setattr
 
 from tidings.errors import InvalidOption, InvalidTopic
 from tidings.model.compression import Compression, choose
+from tidings.model.schema import parse_schema
 from tidings.model.topics import DEAD_LETTERS, Pattern, validate_topic
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
@@ -152,6 +153,10 @@ class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     what each stores at once. `max_subscribers`: attached subscriptions, in all processes.
 
     `compression`: "lz4", "zstd" or "gzip", for what is published without saying otherwise.
+
+    `schema`: what a message must look like to be published. A class (msgspec Struct, dataclass, TypedDict, pydantic
+    model), a list such as `["order_id STRING NOT NULL", "details MAP<STRING, ANY>"]`, or a mapping of names to types;
+    kept as text. Types: STRING, INT, FLOAT, BOOL, TIMESTAMP, DATE, UUID, BYTES, ANY, LIST<T>, MAP<K, V>, STRUCT<...>.
     """
 
     partitions: int = 1
@@ -172,6 +177,7 @@ class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     overflow_timeout: float | timedelta = OVERFLOW_SECONDS
     max_subscribers: int | None = None
     compression: Compression | None = None
+    schema: Any = None
 
     def __post_init__(self) -> None:
         for name in _PERIODS:
@@ -181,6 +187,8 @@ class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
         for name, kind in (("delivery", Guarantee), ("overflow", Overflow)):
             force_setattr(self, name, check_choice(name, getattr(self, name), kind))
         force_setattr(self, "compression", choose(self.compression))
+        if self.schema is not None:
+            force_setattr(self, "schema", str(parse_schema(self.schema)))
         for name, (low, high) in _RANGES.items():
             check_range(name, getattr(self, name), low, high)
         for name in ("retention_period", "retention_bytes", "retention_messages"):

@@ -120,7 +120,9 @@ class Opened(Event, frozen=True, gc=False, kw_only=True, tag="opened"):
 class Delivered(Event, frozen=True, gc=False, kw_only=True, tag="delivered"):
     """A consumer of `group` (or the temporary subscription of that name) was handed a message.
 
-    `asked`: when it had asked for one, 0 when nobody wrote that down.
+    `asked`: when it had asked for one, 0 when nobody wrote that down; `expires`: when the message does, as the bus says.
+    `single`: this consumer is not handed another one
+    of the same key before it has settled this one.
     """
 
     group: str
@@ -133,6 +135,8 @@ class Delivered(Event, frozen=True, gc=False, kw_only=True, tag="delivered"):
     hash: str
     priority: str = ""
     asked: int = 0
+    expires: int = 0
+    single: bool = False
 
 
 class AckInvoked(Event, frozen=True, gc=False, kw_only=True, tag="ack"):

@@ -30,6 +30,9 @@ RIGHT: Right = {
         .drained()
     ),
     "several in one hand": lambda: _two().delivered("a", 0).delivered("b", 1).acked("a").acked("b").drained(),
+    "one by one": lambda: (
+        _two().delivered("a", 0, single=True).acked("a").delivered("b", 1, single=True).acked("b").drained()
+    ),
     "several in a hand that dies": lambda: (
         _two()
         .delivered("a", 0)
@@ -155,6 +158,10 @@ SEEDED_BUGS: Bugs = {
     "handed over while the old owner still holds": (
         "P14",
         lambda: _two().delivered("a", 0).delivered("b", 1, "c2").acked("a").acked("b", "c2").drained(),
+    ),
+    "two handlers at once for one key": (
+        "P14",
+        lambda: _two().delivered("a", 0, single=True).delivered("b", 1, single=True).acked("a").acked("b").drained(),
     ),
     "what the dead held comes after what they had not got": (
         "P14",

@@ -23,6 +23,16 @@ SEEDED_BUGS: Bugs = {
         "P15",
         lambda: begin().published("a", expires=10).delivered("a", 0, asked=2 * TOLERANCE).acked("a").drained(),
     ),
+    "after the time that the bus itself says": (
+        "P15",
+        lambda: (
+            begin()
+            .published("a", expires=5 * TOLERANCE)
+            .delivered("a", 0, expires=TOLERANCE, asked=3 * TOLERANCE)
+            .acked("a")
+            .drained()
+        ),
+    ),
     "taken back and delivered": (
         "P15",
         lambda: begin().scheduled("a", due=1).cancelled("a").consumed("a").drained(),

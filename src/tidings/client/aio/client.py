@@ -199,6 +199,8 @@ class AsyncClient(AsyncAdministration):
         records = outgoing.make_records(messages, message_ids, terms, engine.max_message_bytes)
         if found.expires_at is not None:
             set_expiry(records, found.expires_at)
+        if len(records) > batch_size and Capability.SCHEMA in engine.capabilities:
+            await engine.admit(topic, records)
         receipts: list[Receipt] = []
         try:
             for batch in outgoing.in_batches(records, batch_size):

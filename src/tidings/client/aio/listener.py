@@ -131,7 +131,8 @@ class AsyncListener:
                     return
                 continue
             try:
-                await self._handle(message)
+                if message.record.extra is None or not await self._subscription._drop_expired([message]):
+                    await self._handle(message)
                 if message.nacked and self._subscription.ordering:
                     await self._hold_back(lanes, message)
             except BaseException:

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tidings.client import outgoing
-from tidings.errors import GroupNotFound, InvalidOption, TopicNotFound
+from tidings.errors import GroupNotFound, IncompatibleSchema, InvalidOption, TopicNotFound
 from tidings.model.capability import Capability
 from tidings.model.message import Receipt
 from tidings.model.options import (
@@ -21,6 +21,7 @@ from tidings.model.options import (
     resolve_place,
     resolve_start,
 )
+from tidings.model.schema import difference, parse_schema
 from tidings.model.topics import Pattern, Topics, parse_topics, validate_topic
 from tidings.spi import FullEngine, GroupInfo, Health, TopicInfo, TopicStatistics
 
@@ -45,18 +46,24 @@ class Administration:
         for capability, wanted in outgoing.abilities_of(options).items():
             outgoing.demand(self._engine, capability, wanted)
 
-    def alter_topic(self, name: str, **changes: Any) -> TopicInfo:
+    def alter_topic(self, name: str, *, force: bool = False, **changes: Any) -> TopicInfo:
         """Change options of a topic, by their names in `TopicOptions`; the others stay. They hold for what is published
         and fetched from now on, in all processes. The number of partitions stays for good.
 
-        Raises `TopicNotFound`, and `InvalidOption` for an option that does not exist or cannot be.
+        A schema may only change so that what was published fits and readers keep working, unless `force` is set.
+
+        Raises `TopicNotFound`, `IncompatibleSchema`, and `InvalidOption` for an option that does not exist or cannot
+        be.
         """
         outgoing.demand(self._engine, Capability.ALTER)
-        options = (self.describe_topic(name)).options
+        found = self.describe_topic(name)
+        options = found.options
         for unknown in changes.keys() - set(TopicOptions.__struct_fields__):
             raise InvalidOption(unknown, changes[unknown], f"give {', '.join(TopicOptions.__struct_fields__)}")
         wanted = replace(options, **changes)
         self._demand_options(wanted)
+        if not force and wanted.schema != options.schema:
+            _check_change(found, wanted.schema)
         return self._engine.alter_topic(name, wanted)
 
     def drop_topic(self, name: str) -> None:
@@ -149,3 +156,17 @@ class Administration:
         """Return whether messages can be stored and delivered, and if not, why."""
         problems = self._engine.problems()
         return Health(not problems, self._engine.name, tuple(problems))
+
+
+def _check_change(topic: TopicInfo, schema: str | None) -> None:
+    """Raise `IncompatibleSchema` when a change of the schema would break something."""
+    before = topic.options.schema
+    if before is None and topic.messages == 0:
+        return
+    if before is None:
+        raise IncompatibleSchema(topic.name, "the topic has messages that were published without a schema")
+    if schema is None:
+        raise IncompatibleSchema(topic.name, "readers rely on the schema that is to be removed")
+    found = difference(parse_schema(before), parse_schema(schema))
+    if found is not None:
+        raise IncompatibleSchema(topic.name, found)

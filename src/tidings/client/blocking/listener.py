@@ -132,7 +132,8 @@ class Listener:
                     return
                 continue
             try:
-                self._handle(message)
+                if message.record.extra is None or not self._subscription._drop_expired([message]):
+                    self._handle(message)
                 if message.nacked and self._subscription.ordering:
                     self._hold_back(lanes, message)
             except BaseException:

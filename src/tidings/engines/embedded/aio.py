@@ -231,6 +231,9 @@ class AsyncEmbeddedEngine:
         feed = await self._threads.run(lambda: self._engine.feed(spec, message_type), lambda feed: feed.close())
         return LoopFeed(feed, self._threads, self._listen())
 
+    async def admit(self, topic: str, records: Sequence[Record]) -> None:
+        self._engine.admit(topic, records)
+
     async def cancel(self, receipt: Receipt) -> bool:
         return await self._threads.run(lambda: self._engine.cancel(receipt))
 

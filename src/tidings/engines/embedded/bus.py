@@ -41,6 +41,8 @@ from tidings.model.options import (
     TopicOptions,
     check_range,
 )
+from tidings.model.schema import check as check_schema
+from tidings.model.schema import parse_schema
 
 CARE_SECONDS = 5.0
 """How often somebody who waits looks for deaths that were not told, and for what retention no longer keeps."""
@@ -172,6 +174,8 @@ class Bus:
     ) -> tuple[list[Receipt], list[tuple[Log, Point]]]:
         """Store the records; return their receipts, which hold once the points are synced. Raises `TopicFull`."""
         topic = self.current().catalog.topics.get(name) or self.create_topic(name, None)
+        if topic.options.schema is not None:
+            self.admit(name, records)
         if self.room is not None:
             self.room.take(sum(len(record.data) for record in records) + RECORD_BYTES * len(records))
         if topic.options.max_length is not None:
@@ -182,6 +186,14 @@ class Bus:
             receipts, log, point = self._append(shard, records, options, wait)
             return receipts, [(log, point)]
         return self._append_each(topic, level, records, options, wait)
+
+    def admit(self, name: str, records: Sequence[Record]) -> None:
+        """Raise `SchemaMismatch` unless the records fit the topic's schema."""
+        topic = self.current().catalog.topics.get(name)
+        if topic is not None and topic.options.schema is not None:
+            schema = parse_schema(topic.options.schema)
+            for record in records:
+                check_schema(schema, name, record.content_type, record.data)
 
     def _level(self, topic: Topic, priority: int) -> list[Shard]:
         """Return the shards of a priority, made if need be."""
@@ -255,6 +267,7 @@ class Bus:
         """Stage records that are to be delivered later."""
         assert options.deliver_at is not None
         self.current().topic(name)
+        self.admit(name, records)
         entries = [
             Entry(topic=name, record=record, priority=options.priority, due=options.deliver_at) for record in records
         ]

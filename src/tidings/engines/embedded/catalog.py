@@ -33,6 +33,7 @@ from tidings.model.compression import Compression
 from tidings.model.message import Record
 from tidings.model.options import NORMAL_PRIORITY, Guarantee, Overflow, TopicOptions, default_options
 from tidings.model.topics import validate_topic
+from tidings.spi import SchemaVersion
 
 OPEN_LOGS = 200
 """Logs with open files, two descriptors each: stays below the usual limit of 1024 with room for the program's own."""
@@ -296,9 +297,23 @@ class Catalog:
         stored = msgspec.json.encode(options).decode()
         run("INSERT INTO topics (name, options, changed) VALUES (?, ?, ?)", (name, stored, _count(run, "changes", 1)))
         topic_id = run("SELECT last_insert_rowid()").fetchall()[0][0]
+        self._insert_schema(run, topic_id, options, None)
         self._insert_level(run, topic_id, NORMAL_PRIORITY, options.partitions)
         if self._folder is not None:
             sync_folder(self._folder / "topics")
+
+    def _insert_schema(self, run: Execute, topic_id: int, options: TopicOptions, before: str | None) -> None:
+        if options.schema != before:
+            version = "SELECT coalesce(max(version), 0) + 1 FROM schemas WHERE topic_id = ?1"
+            query = f"INSERT INTO schemas VALUES (?1, ({version}), ?2, ?3)"
+            run(query, (topic_id, options.schema, self._stamps.now_ns() / 1e9))
+
+    def schemas(self) -> dict[int, list[SchemaVersion]]:
+        """Return the versions of the schemas of all topics that have one."""
+        found: dict[int, list[SchemaVersion]] = {}
+        for id, *row in self._control.read("SELECT topic_id, version, text, since FROM schemas ORDER BY version"):
+            found.setdefault(id, []).append(SchemaVersion(*row))
+        return found
 
     def _insert_level(self, run: Execute, topic_id: int, priority: int, partitions: int) -> None:
         first = _count(run, "shards", partitions) - partitions
@@ -332,6 +347,7 @@ class Catalog:
         with self._control.write(durable=True) as run:
             query = "UPDATE topics SET options = ?, changed = ? WHERE id = ?"
             run(query, (stored, _count(run, "changes", 1), topic.id))
+            self._insert_schema(run, topic.id, options, topic.options.schema)
         self.learn()
         return topic
 
@@ -348,7 +364,8 @@ class Catalog:
                 for table in ("cursors", "pending"):
                     run(f"DELETE FROM {table} WHERE shard = ?", (shard.id,))
                 run("DELETE FROM assignments WHERE partition = ?", (shard.id,))
-            run("DELETE FROM levels WHERE topic_id = ?", (topic.id,))
+            for table in ("levels", "schemas"):
+                run(f"DELETE FROM {table} WHERE topic_id = ?", (topic.id,))
             run("DELETE FROM staged WHERE topic = ?", (name,))
         self._forget(topic)
         if self._folder is not None:

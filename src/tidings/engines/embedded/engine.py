@@ -33,7 +33,18 @@ from tidings.model.message import Receipt, Record
 from tidings.model.options import Durability, Overflow, PublishOptions, Start, SubscriptionSpec, TopicOptions
 from tidings.model.topics import Pattern
 from tidings.model.url import URL, read_options
-from tidings.spi import Feed, FullEngine, GroupInfo, M, Output, PartitionInfo, Settlement, TopicInfo, TopicStatistics
+from tidings.spi import (
+    Feed,
+    FullEngine,
+    GroupInfo,
+    M,
+    Output,
+    PartitionInfo,
+    SchemaVersion,
+    Settlement,
+    TopicInfo,
+    TopicStatistics,
+)
 
 ON_DISK = {Capability.OS_DURABILITY, Capability.DISK_DURABILITY, Capability.PROCESSES}
 """What `file:` can do and `memory:` cannot."""
@@ -109,14 +120,17 @@ class EmbeddedEngine:
     # -- topics
 
     def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
-        topic = self.bus.create_topic(name, options)
-        return _info(self.bus.catalog, topic) or TopicInfo(name, topic.options, ())
+        return self._describe(self.bus.create_topic(name, options))
+
+    def _describe(self, topic: Topic) -> TopicInfo:
+        found = self.topics([topic.name])
+        return found[0] if found else TopicInfo(topic.name, topic.options, ())
 
     def alter_topic(self, name: str, options: TopicOptions) -> TopicInfo:
         bus = self.bus
         topic = bus.catalog.alter(name, options)
         bus.hub.announce_change(TOPICS_CHANGED)
-        return _info(bus.catalog, topic) or TopicInfo(name, topic.options, ())
+        return self._describe(topic)
 
     def drop_topic(self, name: str) -> None:
         self.bus.drop_topic(name)
@@ -126,8 +140,13 @@ class EmbeddedEngine:
         bus.catalog.refresh()
         known = dict(bus.catalog.topics)
         chosen = sorted(known if names is None else known.keys() & set(names))
+        schemas = bus.catalog.schemas()
         with place.refusing(bus.folder):
-            return [info for name in chosen if (info := _info(bus.catalog, known[name])) is not None]
+            infos = [_info(bus.catalog, known[name], schemas.get(known[name].id, ())) for name in chosen]
+        return [info for info in infos if info is not None]
+
+    def admit(self, topic: str, records: Sequence[Record]) -> None:
+        self.bus.admit(topic, records)
 
     # -- messages
 
@@ -251,7 +270,7 @@ class EmbeddedEngine:
                 buses.release(self._key)
 
 
-def _info(catalog: Catalog, topic: Topic) -> TopicInfo | None:
+def _info(catalog: Catalog, topic: Topic, schemas: Sequence[SchemaVersion]) -> TopicInfo | None:
     """Return how a topic stands; None when it was dropped meanwhile."""
     try:
         extents = []
@@ -263,7 +282,8 @@ def _info(catalog: Catalog, topic: Topic) -> TopicInfo | None:
     sums = [[0, 0, 0] for _ in range(topic.options.partitions)]
     for partition, *extent in extents:
         sums[partition] = [total + part for total, part in zip(sums[partition], extent, strict=True)]
-    return TopicInfo(topic.name, topic.options, tuple(PartitionInfo(n, *each) for n, each in enumerate(sums)))
+    partitions = tuple(PartitionInfo(n, *each) for n, each in enumerate(sums))
+    return TopicInfo(topic.name, topic.options, partitions, tuple(schemas))
 
 
 def sync(points: Sequence[tuple[Log, Point]], receipts: Sequence[Receipt]) -> None:

@@ -44,6 +44,8 @@ class Yard(Protocol):
 
     def slot(self) -> int: ...
 
+    def admit(self, name: str, records: Sequence[Record]) -> None: ...
+
     def destination(self, topic: str, record: Record, priority: int) -> Shard: ...
 
     def find_shard(self, topic: str, number: int | None) -> Shard | None: ...
@@ -121,6 +123,7 @@ class Pump:
         entries = []
         for output in outputs:
             options = output.options
+            yard.admit(output.topic, (output.record,))
             entry = Entry(topic=output.topic, record=output.record, priority=options.priority)
             if options.deliver_at is not None:
                 entry.due = options.deliver_at

@@ -3,6 +3,6 @@
 from tidings.model.schema.columns import Column, Schema
 from tidings.model.schema.evolution import difference
 from tidings.model.schema.fitting import check
-from tidings.model.schema.reading import read_schema
+from tidings.model.schema.reading import parse_schema, read_schema
 
-__all__ = ["Column", "Schema", "check", "difference", "read_schema"]
+__all__ = ["Column", "Schema", "check", "difference", "parse_schema", "read_schema"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from tidings.errors import InvalidOption
@@ -19,6 +20,9 @@ from tidings.model.schema.columns import (
     read_field,
     read_fields,
 )
+
+MAX_PARSED = 256
+"""Schemas that a process keeps as read from their text: more topics than one program publishes to."""
 
 
 def read_schema(source: Any) -> Schema:
@@ -41,6 +45,16 @@ def read_schema(source: Any) -> Schema:
     if isinstance(source, (list, tuple)):
         return Schema(tuple(column for each in source for column in _listed(each)))
     return Schema(tuple(map(column_of, _Annotations(source).fields())))
+
+
+def parse_schema(source: Any) -> Schema:
+    """Return the same as `read_schema`, and remember it for texts: every publish asks for the schema of its topic."""
+    return _parse_text(source) if isinstance(source, str) else read_schema(source)
+
+
+@lru_cache(maxsize=MAX_PARSED)
+def _parse_text(text: str) -> Schema:
+    return read_schema(text)
 
 
 def _listed(item: Any) -> list[Column]:

@@ -21,13 +21,13 @@ def keys_in_order(history: History) -> list[Violation]:
     """P14: in a group opened with `ordered`, a message is not delivered while an earlier one of its key is to be
     delivered (again), or is in the hands of another consumer.
 
-    A consumer may be handed several at once, and loses them all when it dies. What a consumer hands out or settles that
-    was stopped beyond its lease is void.
+    A consumer may be handed several at once (unless it asks for a `single` one), and loses them all when it dies. What
+    a consumer hands out or settles that was stopped beyond its lease is void.
     """
     found: list[Violation] = []
     for name, reader in history.readers.items():
         for (_, key), lane in lanes(history, reader).items():
-            for earlier, later, how in (*_overtaken(reader, lane), *_held_elsewhere(reader, lane)):
+            for earlier, later, how in (*_overtaken(reader, lane), *_held_meanwhile(reader, lane)):
                 text = f"{name}, key {key}: {later.id} was delivered while {earlier.id} {how}"
                 found.append(Violation(property="P14", text=text, evidence=(earlier, later)))
     return found
@@ -78,17 +78,26 @@ def _out_of_turn(reader: Reader, earlier: Delivered, later: Delivered) -> bool:
     return nacked or holder.consumer != later.consumer
 
 
-def _held_elsewhere(reader: Reader, lane: Lane) -> Iterator[tuple[Delivered, Delivered, str]]:
-    """Deliveries of later messages to others while a consumer had an earlier one, which it then settled."""
+def _held_meanwhile(reader: Reader, lane: Lane) -> Iterator[tuple[Delivered, Delivered, str]]:
+    """Deliveries of later messages while a consumer had an earlier one: to others, when it then settled that; to
+    itself, if it is not handed more than one.
+    """
     for held in lane:
-        until = _settled_at(reader, held)
-        if until is None or _void(reader, held):
+        if _void(reader, held):
             continue
-        meanwhile = lane[bisect_right(lane, held.at, key=_at) : bisect_left(lane, until, key=_at)]
+        until = _settled_at(reader, held)
+        begin = bisect_right(lane, held.at, key=_at)
+        meanwhile = lane[begin : None if until is None else bisect_left(lane, until, key=_at)]
         for later in meanwhile:
-            if later.offset > held.offset and later.consumer != held.consumer and not _void(reader, later):
+            if later.offset > held.offset and _conflict(held, later, until) and not _void(reader, later):
                 yield held, later, f"was in the hands of {held.consumer}"
                 break
+
+
+def _conflict(held: Delivered, later: Delivered, until: int | None) -> bool:
+    if held.consumer == later.consumer:
+        return held.single and later.single
+    return until is not None
 
 
 def _settled_at(reader: Reader, held: Delivered) -> int | None:

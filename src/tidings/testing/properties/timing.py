@@ -30,7 +30,8 @@ def _untimely(publish: Publish, delivered: Delivered) -> str:
     early = publish.first.due - delivered.at
     if early > TOLERANCE:
         return f"{early} ns before it was due"
-    late = delivered.asked - publish.expires
-    if publish.expires and late > TOLERANCE:
+    expires = delivered.expires or publish.expires
+    late = delivered.asked - expires
+    if expires and late > TOLERANCE:
         return f"though it had expired {late} ns before that was asked for"
     return "after it was taken back" if publish.cancelled else ""

@@ -22,6 +22,12 @@ CREATE TABLE levels (
     topic_id INTEGER NOT NULL, priority INTEGER NOT NULL, first_shard INTEGER NOT NULL, PRIMARY KEY (topic_id, priority)
 ) STRICT, WITHOUT ROWID;
 
+-- every schema that a topic has had; NULL from when it had none any more
+CREATE TABLE schemas (
+    topic_id INTEGER NOT NULL, version INTEGER NOT NULL, text TEXT, since REAL NOT NULL,
+    PRIMARY KEY (topic_id, version)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE groups (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE) STRICT;
 
 CREATE TABLE bindings (
