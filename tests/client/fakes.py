@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from tidings.client.aio.delivery import AsyncDelivery
-from tidings.errors import Closed, LeaseLost
+from tidings.errors import Closed, LeaseLost, TopicNotFound
 from tidings.model.capability import Capability
 from tidings.model.codec import encode
-from tidings.model.message import Receipt, Record, StoredRecord
-from tidings.model.options import Durability, Start, SubscriptionSpec, TopicOptions
-from tidings.spi import AsyncFeed, AsyncFullEngine, GroupInfo, M, Settlement, TopicInfo
+from tidings.model.message import Message, Receipt, Record, StoredRecord
+from tidings.model.options import Durability, PublishOptions, Start, SubscriptionSpec, TopicOptions
+from tidings.spi import AsyncFeed, AsyncFullEngine, GroupInfo, M, Output, Settlement, TopicInfo, TopicStatistics
+from tidings.testing.clock import ManualClock
 
 
 async def nothing() -> None:
@@ -22,17 +23,22 @@ async def nothing() -> None:
 
 class FakeFeed:
     """A feed of what was put in. `log` holds the calls in their order, `asked` the arguments of `fetch`, `settled` what
-    was settled: a list of (action, offset, seconds) per call. `lost` are the offsets whose lease is gone."""
+    was settled: a list of (action, offset, seconds) per call, and `told` the whole of each. `commits` are the
+    transactions. `lost` are the offsets whose lease is gone; `message_type` is what it makes."""
 
     def __init__(self) -> None:
         self.renew_every: float | None = None
         self.skipped = 0
         self.log: list[str] = []
         self.asked: list[tuple[int, float | None]] = []
-        self.settled: list[list[tuple[str, int, float]]] = []
+        self.settled: list[list[tuple[str, int, float | None]]] = []
+        self.told: list[Settlement] = []
+        self.commits: list[tuple[list[tuple[str, int]], list[Output], Durability]] = []
+        self.message_type: type[Any] = AsyncDelivery
         self.lost: set[int] = set()
         self.before_fetch: Callable[[], Awaitable[None]] = nothing
         self.before_settle: Callable[[], Awaitable[None]] = nothing
+        self.before_commit: Callable[[], Awaitable[None]] = nothing
         self.before_renew: Callable[[], Awaitable[None]] = nothing
         self.before_close: Callable[[], Awaitable[None]] = nothing
         self._ready: deque[AsyncDelivery] = deque()
@@ -40,10 +46,19 @@ class FakeFeed:
         self._next = 0
         self.closed = False
 
-    def put(self, *messages: Any) -> None:
+    def put(
+        self,
+        *messages: Any,
+        key: str | None = None,
+        lease: int = 7,
+        priority: int = 5,
+        headers: dict[str, str] | None = None,
+        expires: float | None = None,
+    ) -> None:
+        extra = None if expires is None else {"expires": expires}
         for data in messages:
-            record = StoredRecord(f"id-{self._next}", *encode(data))
-            self._ready.append(AsyncDelivery(record, "topic", 0, self._next, 0.0, 1, 7))
+            record = StoredRecord(f"id-{self._next}", *encode(data), key, headers, extra)
+            self._ready.append(self.message_type(record, "topic", 0, self._next, 0.0, 1, lease, priority))
             self._next += 1
         self._news.set()
 
@@ -69,9 +84,22 @@ class FakeFeed:
             raise Closed("the feed is closed")
         self.log.append("settle")
         self.settled.append([(each.action, each.message.offset, each.seconds) for each in settlements])
-        lost = tuple(each.message.offset for each in settlements if each.message.offset in self.lost)
+        self.told += settlements
+        self._refuse_lost([each.message for each in settlements])
+
+    def _refuse_lost(self, messages: Sequence[Message]) -> None:
+        lost = tuple(message.offset for message in messages if message.offset in self.lost)
         if lost:
             raise LeaseLost("topic", lost)
+
+    async def commit(
+        self, settlements: Sequence[Settlement], outputs: Sequence[Output], durability: Durability
+    ) -> None:
+        await self.before_commit()
+        self.log.append("commit")
+        self._refuse_lost([each.message for each in settlements])
+        acked = [(each.action, each.message.offset) for each in settlements]
+        self.commits.append((acked, list(outputs), durability))
 
     async def renew(self) -> None:
         await self.before_renew()
@@ -93,6 +121,7 @@ class FakeEngine:
     """An engine of fake feeds: `feed` is what the next subscription gets, and after that what the last one got.
 
     `failures` are raised by the publishes to come, None by none; `left_open` are the feeds that it had to close.
+    `counts` is what the statistics of every topic are, `windows` the windows that they were asked for.
     """
 
     def __init__(self) -> None:
@@ -100,11 +129,19 @@ class FakeEngine:
         self.capabilities = frozenset(Capability)
         self.default_durability = Durability.OS
         self.max_message_bytes = 100
+        self.clock = ManualClock()
         self.feed = FakeFeed()
         self.feeds: list[FakeFeed] = []
         self.left_open: list[FakeFeed] = []
         self.before_subscribe: Callable[[], Awaitable[None]] = nothing
-        self.published: list[tuple[str, list[Record], Durability]] = []
+        self.published: list[tuple[str, list[Record], PublishOptions]] = []
+        self.admitted: list[tuple[str, list[Record]]] = []
+        self.refusal: Exception | None = None
+        self.cancelled: list[Receipt] = []
+        self.altered: list[tuple[str, TopicOptions]] = []
+        self.counts: TopicStatistics | None = None
+        self.windows: list[float] = []
+        self.wrong: list[str] = []
         self.failures: deque[Exception | None] = deque()
         self.specs: list[SubscriptionSpec] = []
         self.starts: list[Start] = []
@@ -116,18 +153,22 @@ class FakeEngine:
         self.known_topics.append(TopicInfo(name, options, ()))
         return self.known_topics[-1]
 
+    async def alter_topic(self, name: str, options: TopicOptions) -> TopicInfo:
+        self.altered.append((name, options))
+        return TopicInfo(name, options, ())
+
     async def drop_topic(self, name: str) -> None:
         self.known_topics = [topic for topic in self.known_topics if topic.name != name]
 
     async def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]:
         return [topic for topic in self.known_topics if names is None or topic.name in names]
 
-    async def publish(self, topic: str, records: Sequence[Record], durability: Durability) -> list[Receipt]:
+    async def publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
         failure = self.failures.popleft() if self.failures else None
         if failure is not None:
             raise failure
-        self.published.append((topic, list(records), durability))
-        return [Receipt(record.id, topic, 0, offset, durability) for offset, record in enumerate(records)]
+        self.published.append((topic, list(records), options))
+        return [Receipt(record.id, topic, 0, offset, options.durability) for offset, record in enumerate(records)]
 
     async def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> AsyncFeed[M]:
         self.specs.append(spec)
@@ -135,6 +176,7 @@ class FakeEngine:
         if self.feed in self.feeds:
             self.feed = FakeFeed()
         self.feeds.append(self.feed)
+        self.feed.message_type = message_type
         return cast(AsyncFeed[M], self.feed)
 
     async def create_group(self, spec: SubscriptionSpec) -> None:
@@ -148,6 +190,24 @@ class FakeEngine:
 
     async def groups(self, topic: str | None = None) -> list[GroupInfo]:
         return [each for each in self.known_groups if topic is None or each.topic == topic]
+
+    async def admit(self, topic: str, records: Sequence[Record]) -> None:
+        self.admitted.append((topic, list(records)))
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def cancel(self, receipt: Receipt) -> bool:
+        self.cancelled.append(receipt)
+        return receipt.scheduled is not None
+
+    async def statistics(self, topic: str, window: float) -> TopicStatistics:
+        self.windows.append(window)
+        if self.counts is None or self.counts.topic != topic:
+            raise TopicNotFound(topic)
+        return self.counts
+
+    async def problems(self) -> list[str]:
+        return self.wrong
 
     async def close(self) -> None:
         self.left_open += [feed for feed in self.feeds if not feed.closed]

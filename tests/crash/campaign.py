@@ -2,8 +2,8 @@
 
     python -m tests.crash.campaign --runs 1000 --seed 1
 
-Each run has a fresh bus. Exits with 1 after the first run that violates a property, and says how to repeat
-it.
+Each run has a fresh bus, and tries one of the delivery policies, several, or none. Exits with 1 after the first run
+that violates a property (with --keep-going after the last), and says how to repeat it.
 """
 
 from __future__ import annotations
@@ -17,35 +17,58 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from tests.crash.experiment import Experiment, Running
-from tests.crash.workers import DRAIN_SECONDS
-from tidings.testing.report import Figures, Report
+from tests.crash.workers.ending import AGAIN
+from tests.crash.workers.work import DRAIN_SECONDS, POLICIES
+from tidings.testing.report import Figures, Policies, Report, policy_lines
 
 GROUPS: Final = ("billing", "audit")
 FAULT_SECONDS: Final = 0.5  # about ten kills: more per second would leave no time to store anything
 SHORT_LEASE_SECONDS: Final = 1.0  # in runs with stopped consumers; longer than a busy machine keeps a process waiting
 LEASE_SECONDS: Final = 30.0
 SHARE_OF_STOPS: Final = 0.1  # a run with a stopped consumer takes its lease, thrice as long as another
+SHARE_OF_MIXTURES: Final = 0.3  # of the runs that try more than one policy
 SEGMENT_BYTES: Final = 1 << 16  # small, so that segments are sealed and followed all the time
+REDRIVES_KILLED: Final = 2  # at most
 
 _pause = threading.Event().wait
 
 
-def run(
-    seed: int, folder: Path, share_of_stops: float = SHARE_OF_STOPS, drain_seconds: float = DRAIN_SECONDS
-) -> tuple[Report, int]:
-    """One experiment on a fresh bus in `folder`; returns its verdict and how many processes were killed."""
-    rng = random.Random(seed)
-    stops = rng.random() < share_of_stops
+class Plan(msgspec.Struct, frozen=True):
+    """What one run tries: `share_of_stops` of the runs have a stopped consumer."""
+
+    seed: int
+    folder: Path
+    share_of_stops: float = SHARE_OF_STOPS
+    drain_seconds: float = DRAIN_SECONDS
+    policies: tuple[str, ...] | None = None
+
+    def choose(self, rng: random.Random) -> tuple[str, ...]:
+        """The policies to try: each of them, and none, comes up every few seeds."""
+        if self.policies is not None:
+            return self.policies
+        if rng.random() < SHARE_OF_MIXTURES:
+            return tuple(rng.sample(POLICIES, rng.randint(2, len(POLICIES))))
+        only = ((), *((policy,) for policy in POLICIES))
+        return only[self.seed % len(only)]
+
+
+def run(plan: Plan) -> tuple[Report, int]:
+    """One experiment on a fresh bus; returns its verdict and how many processes were killed."""
+    rng = random.Random(plan.seed)
+    stops, policies = rng.random() < plan.share_of_stops, plan.choose(rng)
     lease = SHORT_LEASE_SECONDS if stops else LEASE_SECONDS
-    bus, histories = folder / "bus", folder / "histories"
+    bus, histories = plan.folder / "bus", plan.folder / "histories"
     histories.mkdir(parents=True)
     url = f"file:{bus}?lease_seconds={lease}&segment_bytes={SEGMENT_BYTES}"
-    with Experiment(histories, url, drain_seconds=drain_seconds) as experiment:
+    with Experiment(histories, url, plan.drain_seconds, policies) as experiment:
         experiment.complete("setup", group=",".join(GROUPS), partitions=rng.randint(1, 3))
         observer = experiment.start("tail")
         _populate(experiment, rng)
@@ -54,9 +77,7 @@ def run(
         _faults(experiment, rng, observer)
         experiment.finish(*experiment.of_role("publisher"))
         _dismiss_consumers(experiment, rng)
-        experiment.drain(GROUPS)
-        if observer in experiment.running:
-            experiment.finish(observer)
+        _end(experiment, rng, observer)
         return experiment.report(bus=bus), experiment.kills
 
 
@@ -67,13 +88,15 @@ def _populate(experiment: Experiment, rng: random.Random) -> None:
         _start(experiment, rng, "consumer", GROUPS[number % len(GROUPS)])
 
 
-def _start(experiment: Experiment, rng: random.Random, role: str, group: str) -> None:
+def _start(experiment: Experiment, rng: random.Random, role: str, group: str, resumes: str = "") -> None:
     experiment.start(
         role,
         group=group,
         seed=rng.getrandbits(32),
         prefetch=rng.choice((1, 8, 64)),
         auto_ack=rng.random() < 0.2,
+        listens=rng.random() < 0.2,
+        resumes=resumes,
     )
 
 
@@ -81,18 +104,34 @@ def _faults(experiment: Experiment, rng: random.Random, observer: Running) -> No
     end = time.monotonic() + FAULT_SECONDS
     while time.monotonic() < end:
         _pause(rng.uniform(0.01, 0.1))
-        publishers, consumers = experiment.of_role("publisher"), experiment.of_role("consumer")
-        match rng.choices(("publisher", "consumer", "everything"), (5, 5, 1))[0]:
-            case "publisher":
-                victims = [rng.choice(publishers)]
-            case "consumer":
-                victims = [rng.choice(consumers)]
-            case _:
-                victims = list(experiment.running)
+        fallen = experiment.fallen()
+        victims = _victims(experiment, rng)
         experiment.kill(*victims)
-        for victim in victims:
+        for victim in (*fallen, *victims):
             if victim is not observer:
-                _start(experiment, rng, victim.work.role, victim.work.group)
+                _start(experiment, rng, victim.work.role, victim.work.group, victim.work.name)
+        if "ordering" in experiment.policies:
+            _come_and_go(experiment, rng)
+
+
+def _victims(experiment: Experiment, rng: random.Random) -> list[Running]:
+    kind = rng.choices(("publisher", "consumer", "everything"), (5, 5, 1))[0]
+    if kind == "everything":
+        return list(experiment.running)
+    of_kind = experiment.of_role(kind)
+    return [rng.choice(of_kind)] if of_kind else []
+
+
+def _come_and_go(experiment: Experiment, rng: random.Random) -> None:
+    """Partitions change hands in peace, too."""
+    consumers = experiment.of_role("consumer")
+    match rng.randrange(3):
+        case 0 if len(consumers) > len(GROUPS):
+            experiment.finish(rng.choice(consumers))
+        case 1 if len(consumers) < 2 * len(GROUPS):
+            _start(experiment, rng, "consumer", rng.choice(GROUPS))
+        case _:
+            pass
 
 
 def _stop_a_consumer(experiment: Experiment, rng: random.Random) -> None:
@@ -118,6 +157,27 @@ def _dismiss_consumers(experiment: Experiment, rng: random.Random) -> None:
         experiment.finish(*consumers)
 
 
+def _end(experiment: Experiment, rng: random.Random, observer: Running) -> None:
+    """Read everything to its end; what died is sent back, and read again."""
+    experiment.drain(GROUPS)
+    if observer in experiment.running:
+        experiment.finish(observer)
+    if "transactions" in experiment.policies:
+        experiment.drain(["ledger"], topic="invoices")
+    if "dying" in experiment.policies:
+        _redrive(experiment, rng)
+        experiment.drain(GROUPS, age=AGAIN)
+    experiment.complete("account")
+
+
+def _redrive(experiment: Experiment, rng: random.Random) -> None:
+    for _ in range(rng.randint(0, REDRIVES_KILLED)):
+        redriver = experiment.start("redriver")
+        _pause(rng.uniform(0.01, 0.1))
+        experiment.kill(redriver)
+    experiment.complete("redriver")
+
+
 # -- the sum
 
 
@@ -128,9 +188,11 @@ class Total:
         self.began = time.monotonic()
         self.kills = 0
         self.figures: list[Figures] = []
+        self.violations: Counter[str] = Counter()
 
     def add(self, report: Report, kills: int) -> None:
         self.figures.append(report.figures)
+        self.violations.update(violation.property for violation in report.violations)
         self.kills += kills
 
     def __str__(self) -> str:
@@ -138,41 +200,60 @@ class Total:
         each = seconds / max(1, len(self.figures))
         delays = sorted(delay / 1e6 for figures in self.figures for delay in figures.redelivery_delays) or [0.0]
         kills, duplicates = self.kills, self._sum("duplicates")
-        return (
+        lines = (
             f"runs {len(self.figures)} in {seconds:.0f} s ({each:.2f} s each), kills {kills}, "
-            f"leases run out {self._sum('expiries')}\n"
+            f"leases run out {self._sum('expiries')}",
             f"published {self._sum('published')}, acked {self._sum('acked')}, failed {self._sum('failed')}, "
-            f"unknown {self._sum('unknown')} (of which {self._sum('unknown_appeared')} appeared)\n"
+            f"unknown {self._sum('unknown')} (of which {self._sum('unknown_appeared')} appeared)",
             f"delivered {self._sum('delivered')}, settled {self._sum('settled')}, "
-            f"duplicates {duplicates} ({duplicates / max(1, kills):.2f} per kill)\n"
-            f"redelivery after the end of a consumer: p50 {statistics.median(delays):.1f} ms, "
-            f"max {delays[-1]:.1f} ms\n"
-            f"lost {sum(figures.lost.total for figures in self.figures)}, phantom {self._sum('phantoms')}"
+            f"duplicates {duplicates} ({duplicates / max(1, kills):.2f} per kill)",
+            f"redelivery after the end of a consumer: p50 {statistics.median(delays):.1f} ms, max {delays[-1]:.1f} ms",
+            *policy_lines(self._policies()),
+            f"lost {sum(figures.lost.total for figures in self.figures)}, phantom {self._sum('phantoms')}",
         )
+        return "\n".join(lines)
 
     def _sum(self, name: str) -> int:
         return sum(getattr(figures, name) for figures in self.figures)
 
+    def _policies(self) -> Policies:
+        names = Policies.__struct_fields__
+        return Policies(**{name: sum(getattr(each.policies, name) for each in self.figures) for name in names})
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the campaign and print its figures."""
+    options = _parse(arguments)
+    total = Total()
+    policies = None if options.policies is None else tuple(filter(None, options.policies.split(",")))
+    for seed in range(options.seed, options.seed + options.runs):
+        folder = Path(tempfile.mkdtemp(prefix=f"tidings-crash-{seed}-"))
+        report, kills = run(Plan(seed, folder, options.stops, options.drain_seconds, policies))
+        total.add(report, kills)
+        if not report.ok:
+            print(f"seed {seed} (repeat with --runs 1 --seed {seed}; files in {folder}):\n{report}\n", flush=True)
+            if not options.keep_going:
+                break
+        else:
+            shutil.rmtree(folder)
+    if total.violations:
+        print(
+            f"{total}\nviolations: {', '.join(f'{name} {count}' for name, count in sorted(total.violations.items()))}"
+        )
+        return 1
+    print(f"{total}, corrupt 0: no property is violated")
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.crash.campaign", description="kill -9 and see what is lost")
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="run n uses seed + n")
     parser.add_argument("--stops", type=float, default=SHARE_OF_STOPS, help="share of runs with a stopped consumer")
     parser.add_argument("--drain-seconds", type=float, default=DRAIN_SECONDS, help="time to drain a group")
-    options = parser.parse_args(arguments)
-    total = Total()
-    for seed in range(options.seed, options.seed + options.runs):
-        folder = Path(tempfile.mkdtemp(prefix=f"tidings-crash-{seed}-"))
-        report, kills = run(seed, folder, options.stops, options.drain_seconds)
-        total.add(report, kills)
-        if not report.ok:
-            print(f"seed {seed} (repeat with --runs 1 --seed {seed}; files in {folder}):\n{report}\n\n{total}")
-            return 1
-        shutil.rmtree(folder)
-    print(f"{total}, corrupt 0: no property is violated")
-    return 0
+    parser.add_argument("--policies", help=f"try these in every run, with commas: {', '.join(POLICIES)}")
+    parser.add_argument("--keep-going", action="store_true", help="count the violations of all runs")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

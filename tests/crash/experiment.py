@@ -18,10 +18,11 @@ from typing import Any, Final
 import msgspec
 
 import tidings.engines.embedded.engine  # noqa: F401  (loaded before workers are forked from here, so they start at once)
-from tests.crash import workers
-from tests.crash.workers import Work
+from tests.crash.workers import program
+from tests.crash.workers.work import DRAIN_SECONDS, Work
 from tidings.engines.embedded.log import frame
-from tidings.testing import history as h
+from tidings.testing import events as e
+from tidings.testing.history import EVERY_LEVEL, History
 from tidings.testing.properties import Violation, recovery_idempotent, storage_clean
 from tidings.testing.report import Report, check
 
@@ -37,7 +38,7 @@ class Running:
         if self.pid == 0:
             code = 1
             try:
-                code = workers.main(work)
+                code = program.main(work)
             finally:
                 os._exit(code)
         self.exit: int | None = None
@@ -57,20 +58,22 @@ class Running:
 
 
 class Experiment:
-    """The workers of one bus and their histories, which lie in `folder`; `url` may point anywhere.
+    """The workers of one bus and their histories, which lie in `folder`; `url` may point anywhere. All workers try the
+    same `policies`.
 
     Use as a context manager: no worker outlives it.
     """
 
     def __init__(
-        self, folder: Path, url: str, topic: str = "orders", drain_seconds: float = workers.DRAIN_SECONDS
+        self, folder: Path, url: str, drain_seconds: float = DRAIN_SECONDS, policies: Iterable[str] = ()
     ) -> None:
-        self.folder, self.url, self.topic, self.drain_seconds = folder, url, topic, drain_seconds
+        self.folder, self.url, self.drain_seconds = folder, url, drain_seconds
+        self.policies = tuple(policies)
         self.running: list[Running] = []
         self.kills = 0
         self.problems: list[str] = []
         self._started = 0
-        self._writer = h.HistoryWriter(folder / "experiment.jsonl")
+        self._writer = e.HistoryWriter(folder / "experiment.jsonl")
 
     def __enter__(self) -> Experiment:
         return self
@@ -86,8 +89,8 @@ class Experiment:
         """Fork a worker."""
         self._started += 1
         name = f"{role}{self._started}"
-        fields.setdefault("group", name)
-        worker = Running(Work(role=role, name=name, url=self.url, folder=str(self.folder), topic=self.topic, **fields))
+        fields = {"group": name, "policies": self.policies, **fields}
+        worker = Running(Work(role=role, name=name, url=self.url, folder=str(self.folder), **fields))
         self.running.append(worker)
         return worker
 
@@ -105,6 +108,14 @@ class Experiment:
             self._reap(victim)
         self.kills += len(victims)
 
+    def fallen(self) -> list[Running]:
+        """Take out the workers that have ended by themselves: those that poison killed, which have written that down."""
+        ended = [worker for worker in self.running if worker.wait(0) is not None]
+        for worker in ended:
+            self.running.remove(worker)
+            self.kills += worker.exit == -signal.SIGKILL
+        return ended
+
     def pause(self, victim: Running) -> None:
         """Stop a worker for longer than its lease; `victim.send(signal.SIGCONT)` ends it.
 
@@ -118,7 +129,7 @@ class Experiment:
     def _ended(self, victim: Running, reason: Any) -> None:
         if victim.work.role in ("consumer", "tail", "drain"):
             consumer, group = victim.work.name, victim.work.group
-            self._writer.append(h.ConsumerEnded(at=h.now(), group=group, consumer=consumer, reason=reason))
+            self._writer.append(e.ConsumerEnded(at=e.now(), group=group, consumer=consumer, reason=reason))
 
     def finish(self, *workers_: Running) -> None:
         """Ask for an orderly end and wait for it."""
@@ -142,19 +153,19 @@ class Experiment:
             worker.wait()
         self.running.remove(worker)
 
-    def drain(self, groups: Iterable[str]) -> None:
+    def drain(self, groups: Iterable[str], **fields: Any) -> None:
         """End all faults, and read each group to its end with a fresh consumer."""
-        self._writer.append(h.Healed(at=h.now(), limit=int(self.drain_seconds * 1e9)))
-        fields = {"nack_share": 0.0, "prefetch": 1000, "drain_seconds": self.drain_seconds}
+        self._writer.append(e.Healed(at=e.now(), limit=int(self.drain_seconds * 1e9)))
+        fields = {"nack_share": 0.0, "prefetch": 1000, "drain_seconds": self.drain_seconds, **fields}
         self.join(*[self.start("drain", group=group, **fields) for group in groups])
 
-    def report(self, surviving: frozenset[str] = h.EVERY_LEVEL, bus: Path | None = None) -> Report:
+    def report(self, surviving: frozenset[str] = EVERY_LEVEL, bus: Path | None = None) -> Report:
         """Judge everything written so far, and the files of `bus` when it lies in a directory."""
         more = [Violation(property="worker", text=problem) for problem in (*self.problems, *self._errors())]
         if bus is not None:
             more += storage_clean(inspect(bus))
             more += recovery_idempotent(self._recovered(bus), self._recovered(bus))
-        return check(h.History.merge(sorted(self.folder.glob("*.jsonl")), surviving), more)
+        return check(History.merge(sorted(self.folder.glob("*.jsonl")), surviving), more)
 
     def _errors(self) -> Iterator[str]:
         for path in sorted(self.folder.glob("*.error")):

@@ -120,9 +120,8 @@ class Opened(Event, frozen=True, gc=False, kw_only=True, tag="opened"):
 class Delivered(Event, frozen=True, gc=False, kw_only=True, tag="delivered"):
     """A consumer of `group` (or the temporary subscription of that name) was handed a message.
 
-    `asked`: when it had asked for one, 0 when nobody wrote that down; `expires`: when the message does, as the bus says.
-    `single`: this consumer is not handed another one
-    of the same key before it has settled this one.
+    `asked`: when it had asked for one, 0 when nobody wrote that down; `expires`: when the message does, as the bus
+    says. `single`: this consumer is not handed another one of the same key before it has settled this one.
     """
 
     group: str

@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from tests.conftest import wait_for
-from tidings import Client, Durability, Listener
+from tidings import Client, Durability, Listener, TopicOptions
 from tidings.client.blocking import listener as module
 from tidings.client.blocking.delivery import Delivery
 from tidings.client.blocking.subscription import Subscription
-from tidings.errors import Closed
+from tidings.errors import Closed, EngineError
 from tidings.model.message import StoredRecord
 from tidings.model.options import SubscriptionSpec
 from tidings.model.topics import parse_topics
@@ -162,10 +162,12 @@ class OrderedFeed:
         self._free = set(range(len(keys)))
         self._attempts = [0] * len(keys)
         self._news = threading.Condition()
+        self._reading = threading.Event()
         self._closed = False
         self.acked: list[int] = []
         self.counted: list[int] = []
         self.released = 0
+        self.failure: Exception | None = None
 
     def fetch(self, limit: int, timeout: float | None) -> list[Delivery]:
         with self._news:
@@ -174,6 +176,7 @@ class OrderedFeed:
                 raise Closed("the feed is closed")
             claimed = sorted(self._free)[:limit]
             self._free.difference_update(claimed)
+        self._reading.wait(0.001)  # from claiming to handing out it takes a moment, in which others fail
         return [self._delivery(offset) for offset in claimed]
 
     def _delivery(self, offset: int) -> Delivery:
@@ -182,6 +185,8 @@ class OrderedFeed:
         return Delivery(record, "topic", 0, offset, 0.0, self._attempts[offset], 7)
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
+        if self.failure is not None:
+            raise self.failure
         with self._news:
             for each in settlements:
                 if each.action == "ack":
@@ -206,6 +211,11 @@ class OrderedFeed:
             self._news.notify_all()
 
 
+def subscription(client: Client, feed: OrderedFeed) -> Subscription:
+    spec = SubscriptionSpec(patterns=parse_topics("topic"), group="group", consumer="one", ordering=True)
+    return Subscription(lambda: feed, spec, False, client._engine)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_with_ordering_no_message_overtakes_one_that_failed(seed: int) -> None:
     """Every message fails now and then while others are fetched, finished and given back."""
@@ -227,10 +237,8 @@ def test_with_ordering_no_message_overtakes_one_that_failed(seed: int) -> None:
         if count(done) == 300:
             finished.set()
 
-    spec = SubscriptionSpec(patterns=parse_topics("topic"), group="group", consumer="one", ordering=True)
     with Client("memory:") as client:
-        subscription = Subscription(lambda: feed, spec, False, client._engine)
-        listener = Listener(subscription, handle, False, True, 4)
+        listener = Listener(subscription(client, feed), handle, False, True, 4)
         assert finished.wait(WAIT), wrong
         listener.stop()
     assert wrong == []
@@ -239,5 +247,63 @@ def test_with_ordering_no_message_overtakes_one_that_failed(seed: int) -> None:
     assert feed.released > 0
 
 
-def count(lists: dict[str | None, list[int]]) -> int:
+@pytest.mark.parametrize("retry_delay", [0.0, 0.01])
+def test_with_ordering_on_a_real_engine(bus_url: str, retry_delay: float) -> None:
+    """Each message fails once; no other of its key is begun before it was done."""
+    seen: defaultdict[str | None, list[tuple[int, int]]] = defaultdict(list)
+
+    def handle(message: Delivery) -> None:
+        seen[message.key].append((message.data, message.attempt))
+        if message.attempt == 1:
+            raise ValueError("as the test wants it")
+
+    with Client(bus_url) as client:
+        client.create_topic("topic", TopicOptions(partitions=2, retry_delay=retry_delay))
+        client.create_group("topic", "group")
+        for number in range(10):
+            for key in ("a", "b", "c", None):
+                client.publish("topic", number, partition_key=key, durability="memory")
+        client.listen("topic", handle, workers=4, consumer_group="group", ordering=True)
+        wait_for(lambda: count(seen) >= 80, WAIT)
+        wait_for(lambda: client.get_consumer_lag("topic", "group") == 0)
+    each_twice = [(number, attempt) for number in range(10) for attempt in (1, 2)]
+    assert {key: seen[key] for key in ("a", "b", "c")} == dict.fromkeys(("a", "b", "c"), each_twice)
+    assert sorted(seen[None]) == each_twice
+
+
+def test_a_failure_that_cannot_be_settled_lets_no_follower_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listener ends; another worker must not have begun with the next one in the meantime."""
+    begun: list[int] = []
+    fail, free, follows = threading.Event(), threading.Event(), threading.Event()
+
+    def handle(message: Delivery) -> None:
+        begun.append(message.offset)
+        if message.offset == 0:
+            fail.wait(WAIT)
+            feed.failure = EngineError("no acks today")
+            raise ValueError("as the test wants it")
+        if message.offset == 1:
+            follows.set()
+        free.wait(WAIT)
+
+    def end(listener: Listener) -> None:
+        """The other worker comes free just when the lane of the failed message does."""
+        free.set()
+        follows.wait(0.05)
+        ends(listener)
+
+    ends = Listener._end
+    monkeypatch.setattr(Listener, "_end", end)
+    feed = OrderedFeed("aab")
+    with Client("memory:") as client:
+        listener = Listener(subscription(client, feed), handle, False, True, 2)
+        wait_for(lambda: begun == [0, 2])
+        fail.set()
+        wait_for(lambda: listener.error is not None)
+        wait_for(lambda: workers_alive() == [])
+        feed.failure = None
+    assert (begun, str(listener.error)) == ([0, 2], "no acks today")
+
+
+def count(lists: Mapping[str | None, Sequence[object]]) -> int:
     return sum(map(len, list(lists.values())))

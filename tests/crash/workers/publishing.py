@@ -22,6 +22,7 @@ from tests.crash.workers.work import (
 )
 from tidings import Client, PublishFailed, PublishUnknown, Receipt
 from tidings.engines.embedded.log import frame
+from tidings.model.message import Record
 from tidings.testing import events as e
 
 REPEATED = 30  # messages that a publisher repeats whose predecessor was killed: more than it had under way
@@ -94,7 +95,9 @@ def choose(work: Work, rng: random.Random) -> Terms:
 
 def repeat(client: Client, work: Work, writer: e.HistoryWriter, rng: random.Random) -> None:
     """Publish the last messages of a killed publisher again, with their ids: some are stored, some are not."""
-    publishes = [each for each in e.read_events(Path(work.folder, f"{work.resumes}.jsonl")) if isinstance(each, e.Invoked)]
+    publishes = [
+        each for each in e.read_events(Path(work.folder, f"{work.resumes}.jsonl")) if isinstance(each, e.Invoked)
+    ]
     last = {each.id: each for each in publishes[-REPEATED:]}
     names = {str(number): name for name, number in PRIORITIES.items()}
     for each in rng.sample(list(last.values()), len(last)):
@@ -198,7 +201,7 @@ def _tear(log: Path, rng: random.Random) -> None:
         if header.kind == frame.SEAL:
             return
     if at == len(data):
-        body = rng.randbytes(rng.randint(100, 50_000))
-        batch = frame.batch_header(len(body), frame.body_crc(body), offset, 1, 0, head[0] + at) + body
+        body = frame.make_body([Record("torn", "application/octet-stream", rng.randbytes(rng.randint(100, 50_000)))])
+        batch = frame.batch_header(body, offset, 0, head[0] + at) + body.data
         with log.open("ab") as file:
             file.write(batch[: rng.randrange(1, len(batch))])

@@ -6,7 +6,7 @@ A message follows from its id, so that a publisher that takes over from a killed
 from __future__ import annotations
 
 import random
-import signal
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -18,6 +18,7 @@ from tidings.testing import events as e
 
 DRAIN_SECONDS: Final = 15.0  # a drain of some thousand messages takes a fraction of a second; a CI machine may be busy
 QUIET_SECONDS: Final = 0.2  # how long nothing must come before lag 0 is believed to be the end
+LOOK_SECONDS: Final = 0.05  # how often a worker that has nothing to do looks whether it was asked to stop
 LARGEST_PAD: Final = 4000  # small enough for many messages, large enough to cross pages and segments
 KEYS: Final = (None, "k1", "k2", "k3")
 PRIORITIES: Final = {"low": 1, "normal": 5, "high": 8, 0: 0, 9: 9}
@@ -25,11 +26,15 @@ PRIORITIES: Final = {"low": 1, "normal": 5, "high": 8, 0: 0, 9: 9}
 POLICIES: Final = ("transactions", "dying", "once", "ordering", "timed", "priorities")
 RETRIES: Final = 3
 RETRY_SECONDS: Final = 0.03
+TOPIC: Final = "orders"
 OUTPUTS: Final = "invoices"  # where transactions publish
 SOMEDAY: Final = "someday"  # where messages wait that are not due before the end
 FAR_SECONDS: Final = 3600.0
 DEEDS: Final = {"fail": 0.03, "reject": 0.03, "poison": 0.002}  # what is done to such a share of the messages
 VICTIMS: Final = "billing"  # the group in which it is done
+
+
+_pause = threading.Event().wait
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +49,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     folder: str
     seed: int = 0
-    topic: str = "orders"
+    topic: str = TOPIC
     group: str = ""
     durability: tuple[str, ...] = ("os", "disk")
     partitions: int = 1
@@ -68,7 +73,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ordered(self) -> bool:
         """Whether its group reads the topic in order."""
-        return "ordering" in self.policies and self.topic == Work.topic
+        return "ordering" in self.policies and self.topic == TOPIC
 
     @property
     def bus(self) -> Path:
@@ -86,11 +91,9 @@ class Stop:
         self.asked = True
 
     def wait(self) -> None:
-        """Return when it was asked; signals are blocked meanwhile, so that none is missed."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        if not self.asked:
-            signal.sigwait({signal.SIGTERM})
-        self.asked = True
+        """Return when it was asked; signals interrupt nothing else than this wait."""
+        while not self.asked:
+            _pause(LOOK_SECONDS)
 
 
 def options_of(work: Work) -> TopicOptions:

@@ -28,7 +28,8 @@ from tidings.model.schema.reading import read_schema
 @given(types)
 def test_a_type_is_what_its_text_says(kind: Type) -> None:
     assert read_type(str(kind)) == kind
-    assert read_type(f"  {kind}\n".replace(", ", "\t,").replace("<", " < ")) == kind or '"' in str(kind)
+    if '"' not in str(kind):  # blanks in a name are its own
+        assert read_type(f"  {kind}\n".replace(", ", "\t,").replace("<", " < ")) == kind
 
 
 @given(schemas)

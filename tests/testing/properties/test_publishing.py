@@ -13,6 +13,7 @@ RIGHT: Right = {
     "nothing at all": Story,
     "everything consumed": lambda: begin().published("a", "b").consumed("a", "b").healed().drained(),
     "not drained, so nothing is lost yet": lambda: begin().published("a", "b").consumed("a"),
+    "published after it was drained": lambda: begin().healed().drained().published("a"),
     "published before the group": lambda: Story().published("a").opened().healed().drained(),
     "unknown and gone": lambda: begin().invoked("a").unknown("a").healed().drained(),
     "unknown and there": lambda: begin().invoked("a").unknown("a").consumed("a").drained(),

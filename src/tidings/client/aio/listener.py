@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from tidings.client.aio import runtime
 from tidings.client.aio.delivery import AsyncDelivery
 from tidings.client.aio.subscription import AsyncSubscription, SubscriptionStatistics
-from tidings.client.lanes import Lanes, check_workers
+from tidings.client.lanes import Lanes
 from tidings.errors import Closed, InvalidOption
 from tidings.model.options import CLOSE_SECONDS
 
@@ -36,7 +36,6 @@ class AsyncListener:
         auto_ack: bool,
         workers: int = 1,
     ) -> None:
-        check_workers(workers)
         self._subscription = subscription
         self._handler = handler
         self._takes_two = takes_two

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from tidings.client.blocking import runtime
 from tidings.client.blocking.delivery import Delivery
 from tidings.client.blocking.subscription import Subscription, SubscriptionStatistics
-from tidings.client.lanes import Lanes, check_workers
+from tidings.client.lanes import Lanes
 from tidings.errors import Closed, InvalidOption
 from tidings.model.options import CLOSE_SECONDS
 
@@ -37,7 +37,6 @@ class Listener:
         auto_ack: bool,
         workers: int = 1,
     ) -> None:
-        check_workers(workers)
         self._subscription = subscription
         self._handler = handler
         self._takes_two = takes_two

@@ -152,21 +152,27 @@ class Subscription:
 
     def __next__(self) -> Delivery:
         self._finish_handed()
-        while True:
-            if not self._buffer and not self._closed:
-                try:
-                    self._buffer.extend(self.read_ahead())
-                except Closed:
-                    if not self.is_closed():
-                        raise
-            if self.is_closed():
-                raise StopIteration
+        if not self._buffer or self._closed:
+            self._refill()
+        message = self._buffer.popleft()
+        while message.record.extra is not None and self._drop_expired([message]):
+            if not self._buffer:
+                self._refill()
             message = self._buffer.popleft()
-            if message.record.extra is None or not self._drop_expired([message]):
-                break
         if self._auto_ack:
             self._handed = (message,)
         return message
+
+    def _refill(self) -> None:
+        """Have something in the buffer; at the end of the subscription raises `StopIteration`."""
+        if not self._closed:
+            try:
+                self._buffer.extend(self.read_ahead())
+            except Closed:
+                if not self.is_closed():
+                    raise
+        if self.is_closed():
+            raise StopIteration
 
     def read_ahead(self) -> list[Delivery]:
         """Return one message or more: as many as are worked off in `APPETITE_SECONDS`, at most the prefetch."""
@@ -241,14 +247,14 @@ class Subscription:
             if limit <= 0:
                 return []
         found = feed.fetch(limit, timeout)
-        for message in found:
-            message.origin = self
         self._delivered += len(found)
         if self.in_group:
-            settled = [message for message in found if not message.lease]
-            for message in settled:
+            self._unsettled += len(found)
+        for message in found:
+            message.origin = self
+            if not message.lease and self.in_group:
                 message.settled = True
-            self._unsettled += len(found) - len(settled)
+                self._unsettled -= 1
         return found
 
     def _wait_for_room(self, timeout: float | None) -> float | None:
@@ -317,16 +323,16 @@ class Subscription:
         return behind
 
     def _settled(self, messages: Sequence[Delivery], action: str, lost: int) -> None:
-        unsettled = [message for message in messages if not message.settled]
-        for message in unsettled:
+        for message in messages:
             message.settled = True
-            message.nacked = action == "nack"
         if self.in_group:
-            self._unsettled -= len(unsettled)
+            self._unsettled -= len(messages)
         if action == "ack":
-            self._acked += len(unsettled) - lost
-        elif action != "release":
-            self._nacked += len(unsettled) - lost
+            self._acked += len(messages) - lost
+        elif action == "nack" or action == "reject":
+            self._nacked += len(messages) - lost
+            for message in messages:
+                message.nacked = action == "nack"
         self._room.set()
 
     def fail(self, message: Delivery, error: BaseException) -> None:

@@ -28,8 +28,9 @@ from tidings.engines.embedded.pump import Pump
 from tidings.engines.embedded.waking.board import GROUPS_CHANGED, STAGED, TOPICS_CHANGED, Bells, Board
 from tidings.engines.embedded.waking.hub import Hub
 from tidings.engines.embedded.waking.presence import Presence
-from tidings.errors import BusBusy, EngineError, PublishFailed, PublishUnknown
+from tidings.errors import BusBusy, EngineError, PublishFailed, PublishUnknown, TopicNotFound
 from tidings.model.clock import Clock, SystemClock
+from tidings.model.compression import Compression
 from tidings.model.message import Receipt, Record, set_expiry
 from tidings.model.options import (
     LEASE_SECONDS,
@@ -174,18 +175,21 @@ class Bus:
     ) -> tuple[list[Receipt], list[tuple[Log, Point]]]:
         """Store the records; return their receipts, which hold once the points are synced. Raises `TopicFull`."""
         topic = self.current().catalog.topics.get(name) or self.create_topic(name, None)
-        if topic.options.schema is not None:
-            self.admit(name, records)
+        if not topic.is_plain:
+            self._admit(topic, records)
         if self.room is not None:
-            self.room.take(sum(len(record.data) for record in records) + RECORD_BYTES * len(records))
-        if topic.options.max_length is not None:
-            flow.make_room(self, topic, len(records))
+            self.room.take(sum([len(record.data) for record in records]) + RECORD_BYTES * len(records))
         level = topic.levels.get(options.priority) or self._level(topic, options.priority)
         if len(records) == 1 or len(level) == 1:
             shard = level[0] if len(level) == 1 else level[_partition(topic, records[0])]
-            receipts, log, point = self._append(shard, records, options, wait)
+            receipts, log, point = self._append(topic, shard, records, options, wait)
             return receipts, [(log, point)]
-        return self._append_each(topic, level, records, options, wait)
+        return self._append_each(topic, records, options, wait)
+
+    def _admit(self, topic: Topic, records: Sequence[Record]) -> None:
+        self.admit(topic.name, records)
+        if topic.options.max_length is not None:
+            flow.make_room(self, topic, len(records))
 
     def admit(self, name: str, records: Sequence[Record]) -> None:
         """Raise `SchemaMismatch` unless the records fit the topic's schema."""
@@ -197,16 +201,20 @@ class Bus:
 
     def _level(self, topic: Topic, priority: int) -> list[Shard]:
         """Return the shards of a priority, made if need be."""
-        with place.refusing(self.folder):
-            made = self.catalog.add_level(topic, priority)
+        try:
+            with place.refusing(self.folder):
+                made = self.catalog.add_level(topic, priority)
+        except TopicNotFound as error:
+            raise BusBusy(f"topic {topic.name!r} was dropped while publishing to it; try again") from error
         if made:
             self.hub.announce_change(TOPICS_CHANGED)
         return topic.levels[priority]
 
     def _append_each(
-        self, topic: Topic, level: list[Shard], records: Sequence[Record], options: PublishOptions, wait: float
+        self, topic: Topic, records: Sequence[Record], options: PublishOptions, wait: float
     ) -> tuple[list[Receipt], list[tuple[Log, Point]]]:
         """Store records of several partitions. When a later partition fails the earlier ones are stored: unknown."""
+        level = topic.levels[options.priority]
         parts: dict[Shard, list[int]] = {}
         for at, record in enumerate(records):
             parts.setdefault(level[_partition(topic, record)], []).append(at)
@@ -215,7 +223,8 @@ class Bus:
         for shard, places in parts.items():
             part = [records[at] for at in places]
             try:
-                stored, log, point = self._append(shard, part, options, LOCK_WAIT_SECONDS if points else wait)
+                patience = LOCK_WAIT_SECONDS if points else wait
+                stored, log, point = self._append(topic, shard, part, options, patience)
             except PublishFailed as error:
                 if not points:
                     raise
@@ -226,40 +235,42 @@ class Bus:
         return [receipts[at] for at in range(len(records))], points
 
     def _append(
-        self, shard: Shard, records: Sequence[Record], options: PublishOptions, wait: float
+        self, topic: Topic, shard: Shard, records: Sequence[Record], options: PublishOptions, wait: float
     ) -> tuple[list[Receipt], Log, Point]:
+        name, partition, durability = topic.name, shard.partition, options.durability
         for _ in range(DROPS):
             try:
-                receipts, point = self._store(shard, records, options, wait)
+                self.catalog.use(shard)
+                if topic.is_plain:
+                    base, point = shard.log.append(records, wait, options.compression)
+                    receipts = [Receipt(r.id, name, partition, at, durability) for at, r in enumerate(records, base)]
+                else:
+                    placed, point = self._store(topic, shard, records, options.compression, wait)
+                    receipts = [
+                        Receipt(r.id, name, partition, at, durability, known)
+                        for r, (at, known) in zip(records, placed, strict=True)
+                    ]
             except LogGone:
                 self.catalog.load()
-                shard = self.destination(shard.topic, records[0], shard.priority)
+                shard = self.destination(name, records[0], shard.priority)
+                topic = self.topic(name)
             else:
                 self.hub.announce(shard.id)
                 return receipts, shard.log, point
-        raise BusBusy(f"topic {shard.topic!r} was dropped {DROPS} times while publishing to it")
+        raise BusBusy(f"topic {name!r} was dropped {DROPS} times while publishing to it")
 
     def _store(
-        self, shard: Shard, records: Sequence[Record], options: PublishOptions, wait: float
-    ) -> tuple[list[Receipt], Point]:
-        catalog, name, partition, level = self.catalog, shard.topic, shard.partition, options.durability
-        catalog.use(shard)
-        topic = catalog.topics.get(name)
-        if topic is None or topic.is_plain:
-            base, point = shard.log.append(records, wait, options.compression)
-            return [Receipt(r.id, name, partition, offset, level) for offset, r in enumerate(records, base)], point
+        self, topic: Topic, shard: Shard, records: Sequence[Record], compression: Compression | None, wait: float
+    ) -> tuple[list[tuple[int, bool]], Point]:
+        """Append as the topic's options say; return the offset of each record, and whether it was there before."""
         terms = topic.options
         if terms.message_ttl is not None:
             set_expiry(records, self.clock.now() + terms.period("message_ttl"))
-        compression = options.compression or terms.compression
-        if terms.delivery is not Guarantee.EXACTLY_ONCE:
-            base, point = shard.log.append(records, wait, compression)
-            return [Receipt(r.id, name, partition, offset, level) for offset, r in enumerate(records, base)], point
-        placed, point = shard.log.append_once(records, terms.period("dedup_window"), wait, compression)
-        return [
-            Receipt(r.id, name, partition, offset, level, known)
-            for r, (offset, known) in zip(records, placed, strict=True)
-        ], point
+        compression = compression or terms.compression
+        if terms.delivery is Guarantee.EXACTLY_ONCE:
+            return shard.log.append_once(records, terms.period("dedup_window"), wait, compression)
+        base, point = shard.log.append(records, wait, compression)
+        return [(offset, False) for offset in range(base, base + len(records))], point
 
     # -- what the pump needs
 
@@ -289,7 +300,8 @@ class Bus:
 
     def store(self, shard: Shard, records: Sequence[Record], wait: float) -> tuple[Log, Point]:
         """Append what was staged; there is no limit to it, as it was accepted before. Raises `LogGone`."""
-        point = self._store(shard, records, PublishOptions(Durability.OS), wait)[1]
+        self.catalog.use(shard)
+        point = self._store(self.topic(shard.topic), shard, records, None, wait)[1]
         self.hub.announce(shard.id)
         return shard.log, point
 

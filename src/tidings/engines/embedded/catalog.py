@@ -145,9 +145,9 @@ class Topic:
 
 
 def is_plain(options: TopicOptions) -> bool:
-    """Whether storing is plain appending, as far as the topic's options go."""
-    plain = options.delivery is not Guarantee.EXACTLY_ONCE
-    return plain and options.message_ttl is None and options.compression is None
+    """Whether a publish has nothing to do but to append, as far as the topic's options go."""
+    asked = (options.message_ttl, options.compression, options.schema, options.max_length)
+    return options.delivery is not Guarantee.EXACTLY_ONCE and asked == (None, None, None, None)
 
 
 class Catalog:

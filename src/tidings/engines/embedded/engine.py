@@ -101,7 +101,7 @@ class EmbeddedEngine:
         self.name = "memory" if memory else "file"
         self.capabilities = frozenset(Capability) - (ON_DISK if memory else set())
         self.max_message_bytes = options.max_message_bytes
-        self.default_durability = Durability.MEMORY if memory else options.durability or Durability.DISK
+        self.default_durability = Durability.MEMORY if memory else self.reach(options.durability or Durability.DISK)
         folder = None if memory else Path(path).resolve()
         shared = f"{self.name}:{folder or path} {options}"
         self._key = shared if path and clock is None else f"{shared} {next(_private)}"
@@ -160,11 +160,10 @@ class EmbeddedEngine:
 
     def check(self, options: PublishOptions) -> PublishOptions:
         """Return the options with the durability that will really be reached, and no time that has passed."""
-        reached = self.reach(options.durability)
-        if reached is not options.durability:
-            options = replace(options, durability=reached)
         if options.deliver_at is not None and options.deliver_at <= self.clock.now():
             options = replace(options, deliver_at=None)
+        if options.durability is not self.default_durability:
+            options = replace(options, durability=self.reach(options.durability))
         return options
 
     def cancel(self, receipt: Receipt) -> bool:

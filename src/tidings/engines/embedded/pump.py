@@ -92,7 +92,7 @@ class Pump:
                 if not self._move(rows):
                     break
             self._look_again(wall)
-        except (EngineError, OSError):  # a full disk, a lock: whoever looks next tries again
+        except (EngineError, OSError, LogGone):  # a full disk, a lock, a drop: whoever looks next tries again
             self.due = self._yard.clock.monotonic() + LOOK_SECONDS
 
     def _look_again(self, wall: float) -> None:
@@ -152,7 +152,7 @@ class Pump:
         ]
         try:
             self.move(rows, shards)
-        except (EngineError, OSError):
+        except (EngineError, OSError, LogGone):
             self.hurry()
 
     def move(self, rows: Sequence[Staged], shards: Mapping[int, Shard]) -> None:

@@ -207,10 +207,10 @@ def _literal(reader: _Annotations, info: Any, at: str, depth: int) -> Type:
 
 
 def _values(reader: _Annotations, values: list[Any], at: str) -> Type:
-    for python, kind in ((str, "STRING"), (int, "INT")):
-        if all(isinstance(value, python) for value in values):
+    for python, kind in ((str, "STRING"), (bool, "BOOL"), (int, "INT")):
+        if all(isinstance(value, python) and isinstance(value, bool) == (python is bool) for value in values):
             return Type(kind)
-    reader.refuse(at, "its values are neither all text nor all integers")
+    reader.refuse(at, "its values are not of one type")
 
 
 def _object(reader: _Annotations, info: Any, at: str, depth: int) -> Type:

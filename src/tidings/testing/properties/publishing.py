@@ -60,7 +60,8 @@ def missing_from(history: History, reader: Reader) -> list[Publish]:
 def _accounted(reader: Reader, publish: Publish) -> bool:
     assert reader.drained is not None
     came = publish.first.id in reader.by_id or publish.first.id in reader.dead
-    return came or publish.expires > 0 or publish.cancelling or publish.first.due > reader.drained.at
+    later = max(publish.first.at, publish.first.due) > reader.drained.at
+    return came or later or publish.expires > 0 or publish.cancelling
 
 
 def place_of(reader: Reader, publish: Publish) -> str:

@@ -18,8 +18,9 @@ Execute = Callable[..., Any]
 
 
 class Member(Struct):
-    """A consumer as it claims. `shards` is the JSON list of those it reads, `unleased` the ones that deliver at most
-    once; `homes`, of an ordering consumer only, tells the partition of each shard by its shard of normal priority."""
+    """A consumer as it claims. `shards` is the JSON list of those it may claim from, `unleased` the ones that deliver
+    at most once; `homes`, of an ordering consumer only, tells the partition of each shard by its shard of normal
+    priority, and `shards` is then what `share` has left of them."""
 
     group: int
     consumer: int
@@ -32,8 +33,8 @@ class Member(Struct):
 
 
 def share(run: Execute, who: Member, now: float) -> set[int]:
-    """Return the shards that the member may claim from now. `gained` is set when there are new ones among them,
-    `leaving` when others wait for one that it still holds messages of."""
+    """Return the shards that the member may claim from now. `gained` is set when partitions changed hands, `leaving`
+    when others wait for one that it still holds messages of."""
     assert who.homes is not None
     run("UPDATE consumers SET until = ? WHERE id = ?", (now + who.lease_seconds, who.consumer))
     query = "SELECT id FROM consumers WHERE group_id = ? AND ordering AND until > ? ORDER BY id"
@@ -49,7 +50,9 @@ def share(run: Execute, who: Member, now: float) -> set[int]:
     for home in homes:
         if len(kept) < quota and owners.get(home) not in members and _take(run, who, home, now):
             kept.append(home)
-    return {shard for shard, home in who.homes.items() if home in kept}
+    shards = {shard for shard, home in who.homes.items() if home in kept}
+    who.shards = msgspec.json.encode(sorted(shards)).decode()
+    return shards
 
 
 def _quota(partitions: int, members: list[int], consumer: int) -> int:

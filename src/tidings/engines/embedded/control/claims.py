@@ -20,7 +20,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from tidings.engines.embedded.control import assignment
@@ -53,6 +52,8 @@ as often as it may be, and not settled."""
 
 _ENDS = {"ack", "skip", "expire", "reject", "exhaust"}
 """Actions after which the message is gone for the group."""
+
+_AMONG = "shard IN (SELECT value FROM json_each(?))"
 
 _ROW = "id, shard, first, last, attempt, due, consumer, lease"
 
@@ -126,7 +127,7 @@ class Claims:
             if not run("SELECT 1 FROM consumers WHERE id = ?", (who.consumer,)).fetchall():
                 raise Closed("the consumer group was dropped, so this subscription to it has ended")
             shards = assignment.share(run, who, now) if who.homes is not None else None
-            claims = self._claim_due(run, who, shards, limit, now)
+            claims = self._claim_due(run, who, limit, now)
             if len(claims) == MAX_CLAIMS:
                 return claims
             limit -= sum(map(len, claims))
@@ -139,13 +140,10 @@ class Claims:
                     limit -= len(claim) if claim is not None else 0
         return claims
 
-    def _claim_due(self, run: Execute, who: Member, shards: set[int] | None, limit: int, now: float) -> list[Claim]:
+    def _claim_due(self, run: Execute, who: Member, limit: int, now: float) -> list[Claim]:
         claims: list[Claim] = []
-        among = who.shards if shards is None else msgspec.json.encode(list(shards)).decode()
-        query = (
-            f"SELECT {_ROW} FROM pending WHERE group_id = ? AND due <= ? AND shard IN (SELECT value FROM json_each(?)) "
-        )
-        rows = run(query + "ORDER BY shard, first LIMIT ?", (who.group, now, among, min(limit, MAX_CLAIMS)))
+        query = f"SELECT {_ROW} FROM pending WHERE group_id = ? AND due <= ? AND {_AMONG} ORDER BY shard, first LIMIT ?"
+        rows = run(query, (who.group, now, who.shards, min(limit, MAX_CLAIMS)))
         for row in rows.fetchall():
             if limit <= 0:
                 break
@@ -287,13 +285,15 @@ class Claims:
             run("UPDATE pending SET due = max(due, ?) WHERE consumer = ?", (until, consumer))
             run("UPDATE consumers SET until = ? WHERE id = ?", (until, consumer))
 
-    def next_due(self, who: Member) -> float | None:
-        """Return the (monotonic) time at which something becomes claimable by itself."""
-        due: float | None = self._control.read("SELECT min(due) FROM pending WHERE group_id = ?", (who.group,))[0][0]
+    def next_due(self, who: Member, now: float) -> float | None:
+        """Return the (monotonic) time at which something becomes claimable for the member by itself: a message, or the
+        partition of a consumer that was stopped."""
+        query = f"SELECT min(due) FROM pending WHERE group_id = ? AND {_AMONG}"
+        due: float | None = self._control.read(query, (who.group, who.shards))[0][0]
         if who.homes is None:
             return due
-        others = "SELECT min(until) FROM consumers WHERE group_id = ? AND id <> ?"
-        until: float | None = self._control.read(others, (who.group, who.consumer))[0][0]
+        others = "SELECT min(until) FROM consumers WHERE group_id = ? AND id <> ? AND until > ?"
+        until: float | None = self._control.read(others, (who.group, who.consumer, now))[0][0]
         return min((time for time in (due, until) if time is not None), default=None)
 
 

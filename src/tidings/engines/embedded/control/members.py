@@ -60,6 +60,12 @@ class Members:
             )
             return int(run("SELECT last_insert_rowid()").fetchall()[0][0])
 
+    def check(self, limits: Mapping[str, int]) -> None:
+        """Raise `TooManySubscribers` when one more would be too many."""
+        if limits:
+            with self._control.write() as run:
+                _check_limits(run, limits)
+
     def leave(self, consumer: int, wait: float = LOCK_WAIT_SECONDS) -> None:
         """Detach a consumer: what it holds is free at once, and the attempt does not count."""
         with self._control.write(wait) as run:

@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
-from tidings.engines.embedded.log.frame import Batch
+from tidings.engines.embedded.log.frame import Batch, has_extra
 from tidings.engines.embedded.log.seen import Seen, place_once
 from tidings.engines.embedded.log.segments import LogGone, LogLimits
 from tidings.engines.embedded.log.stamps import Stamps
@@ -155,7 +155,7 @@ class MemoryLog:
 def _batch(records: Sequence[Record]) -> Batch:
     """Return a batch without its place."""
     stored = [StoredRecord(r.id, r.content_type, r.data, r.key, r.headers, r.extra) for r in records]
-    return Batch(0, 0, stored, any(record.extra is not None for record in stored))
+    return Batch(0, 0, stored, has_extra(stored))
 
 
 def _size(batch: Batch) -> int:

@@ -72,15 +72,15 @@ class BaseFeed(ABC, Generic[M]):
             return topic.shards
         return [shard for shard in topic.shards if shard.partition in partitions]
 
+    def _limits(self) -> dict[str, int]:
+        """Return how many subscribers some of the topics may have."""
+        limits = {topic.name: topic.options.max_subscribers for topic in matching(self.bus, self.patterns)}
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
     def _attach(self, group: int | None) -> None:
         """Show that the subscription is there. Raises `TooManySubscribers`."""
         bus, spec = self.bus, self._spec
         bus.bury()
-        limits = {
-            topic.name: topic.options.max_subscribers
-            for topic in matching(bus, self.patterns)
-            if topic.options.max_subscribers is not None
-        }
         who = Applicant(
             group=group,
             name=spec.consumer,
@@ -92,7 +92,7 @@ class BaseFeed(ABC, Generic[M]):
             until=self.clock.monotonic() + bus.options.lease_seconds,
         )
         try:
-            self._consumer = bus.members.join(who, limits)
+            self._consumer = bus.members.join(who, self._limits())
         except BaseException:
             self.closed = True
             bus.hub.remove(self, self._shards)
@@ -173,8 +173,14 @@ class BaseFeed(ABC, Generic[M]):
 
     def _messages(self, shard: Shard, batch: Batch, first: int, last: int, attempt: int, lease: int) -> list[M]:
         """Make messages of the offsets `first` to `last` that are in the batch."""
-        make, topic, partition, at = self._make, shard.topic, shard.partition, batch.time_ns / 1e9
-        low, priority = max(first - batch.base, 0), shard.priority
+        make, topic, partition, at, priority = (
+            self._make,
+            shard.topic,
+            shard.partition,
+            batch.time_ns / 1e9,
+            shard.priority,
+        )
+        low = max(first - batch.base, 0)
         records = batch.records[low : max(last - batch.base + 1, 0)]
         return [
             make(record, topic, partition, offset, at, attempt, lease, priority)

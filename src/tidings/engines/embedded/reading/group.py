@@ -50,6 +50,8 @@ class GroupFeed(BaseFeed[M]):
         self._next_due = 0.0
         self._member: Member | None = None
         self._policy: Policy[M] = Policy(self, spec.key, spec.ordering, self.record)
+        self.bus.bury()
+        self.bus.members.check(self._limits())
         self._group = bind(self.bus, spec)
         self._enter()
         self._attach(self._group)
@@ -102,7 +104,9 @@ class GroupFeed(BaseFeed[M]):
                 raise
         if len(pages) > 1 and not self._spec.priority_order:
             pages.sort(key=lambda page: (page.is_new, page.time_ns if page.is_new else 0))
-        found = [message for page in pages for message in page.messages]
+        found: list[M] = []
+        for page in pages:
+            found += page.messages
         retried, extra = any(claim.attempt > 1 for claim in claims), any(page.extra for page in pages)
         return self._policy.admit(found, now) if self._policy.is_needed(extra, retried) else found
 
@@ -122,11 +126,14 @@ class GroupFeed(BaseFeed[M]):
         self.skipped += sum(claim.skipped for claim in claims)
         if who.gained:
             self.bus.announce_groups()
+        if self.bus.catalog.blocking and any(not claim.lease for claim in claims):
+            self.bus.hub.announce_change(ROOM_MADE)
         if more or sum(map(len, claims)) >= limit:
             self._fresh = {**dict.fromkeys(spans), **self._fresh}
             self._next_due = 0.0
         else:
-            self._next_due = self._claims.next_due(who) or float("inf")
+            due = self._claims.next_due(who, now)
+            self._next_due = float("inf") if due is None else due
         return claims
 
     def _behind(self) -> list[int]:
@@ -228,14 +235,17 @@ class GroupFeed(BaseFeed[M]):
         """Record what became of deliveries. Raises `LeaseLost` for those that are no longer this consumer's."""
         self._check()
         letters: list[Entry] = []
-        if any(settlement.action != "ack" for settlement in settlements):
-            settlements, letters = self._policy.decide(settlements)
-        self.record(settlements, letters, wait)
+        now = self.clock.monotonic()
+        if {settlement.action for settlement in settlements} != {"ack"}:
+            settlements, letters = self._policy.decide(settlements, now)
+        self.record(settlements, letters, now, wait)
 
-    def record(self, settlements: Sequence[Settlement], letters: Sequence[Entry], wait: float) -> None:
-        """Record what was decided."""
+    def record(
+        self, settlements: Sequence[Settlement], letters: Sequence[Entry], now: float, wait: float = LOCK_WAIT_SECONDS
+    ) -> None:
+        """Record what was decided at this (monotonic) time."""
         ranges = list(self._ranges(settlements))
-        lost = self._claims.settle(self._group, ranges, self.clock.monotonic(), wait, letters)
+        lost = self._claims.settle(self._group, ranges, now, wait, letters)
         lost = [gone for gone in lost if not self._was_acked(*gone)]
         refused = {lease for lease, _ in lost}
         self._acked.extend(part for part in ranges if part.action == "ack" and part.lease not in refused)
@@ -282,14 +292,15 @@ class GroupFeed(BaseFeed[M]):
     def commit(self, settlements: Sequence[Settlement], outputs: Sequence[Output], durability: Durability) -> None:
         """Record the settlements and publish the outputs, all or nothing. Raises `LeaseLost`: nothing took effect."""
         self._check()
-        settlements, letters = self._policy.decide(settlements)
+        now = self.clock.monotonic()
+        settlements, letters = self._policy.decide(settlements, now)
         pump, shards = self.bus.pump, dict[int, Shard]()
         entries = [*pump.prepare(outputs, shards), *letters]
         ranges = list(self._ranges(settlements))
         moved = pump.collect()
         work = Work(self._group, ranges, entries, [id for id, _, _ in moved], durability is Durability.DISK)
         try:
-            ids = self._claims.commit(work, self.clock.monotonic())
+            ids = self._claims.commit(work, now)
         except BaseException as error:
             pump.put_back(moved)
             if not isinstance(error, Lost):

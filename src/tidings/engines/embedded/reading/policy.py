@@ -13,7 +13,6 @@ from typing import Generic
 from msgspec.structs import replace
 
 from tidings.engines.embedded.control.outbox import Entry
-from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
 from tidings.engines.embedded.reading.feed import BaseFeed
 from tidings.errors import LeaseLost
 from tidings.model.message import Message
@@ -24,6 +23,10 @@ NEVER_SETTLED = "its consumers died, or held it for longer than their lease"
 """The error of a dead letter that no consumer has said anything about."""
 
 _DEADLY = {"reject", "exhaust", "expire", "lapse"}
+
+JUST_BEFORE_SECONDS = 1e-6
+"""What waits for another message comes due this much earlier, so that it is never claimed later than that one: sums of
+floats differ in their last digits. Should it come before, it is given back once more."""
 
 Record = Callable[[Sequence[Settlement], Sequence[Entry], float], None]
 Lane = tuple[str, int, int, str | None]
@@ -60,7 +63,7 @@ class Policy(Generic[M]):
         if aside:
             letters = [letter for each in aside if (letter := self._letter(each, each.action)) is not None]
             try:
-                self._record(aside, letters, LOCK_WAIT_SECONDS)
+                self._record(aside, letters, now)
             except LeaseLost:  # somebody else has them by now, and will refuse them likewise
                 return kept
         return kept
@@ -81,14 +84,14 @@ class Policy(Generic[M]):
         lane = _lane(message)
         offset, due = self._blocked.get(lane, (message.offset, 0.0))
         if message.offset > offset and due > now:
-            return Settlement(message, "release", due - now)
+            return Settlement(message, "release", max(due - now - JUST_BEFORE_SECONDS, 0.0))
         if message.offset <= offset or due <= now:
             self._blocked.pop(lane, None)
         return None
 
     # -- what a consumer says
 
-    def decide(self, settlements: Sequence[Settlement]) -> tuple[list[Settlement], list[Entry]]:
+    def decide(self, settlements: Sequence[Settlement], now: float) -> tuple[list[Settlement], list[Entry]]:
         """Return what is to be recorded, and the dead letters that come of it."""
         if self._ordering:
             settlements = sorted(settlements, key=lambda settlement: settlement.message.offset)
@@ -97,13 +100,13 @@ class Policy(Generic[M]):
             if not settlement.message.lease:
                 decided += [replace(settlement, action="restore")] if settlement.action == "release" else []
                 continue
-            found, cause = self._decide(settlement)
+            found, cause = self._decide(settlement, now)
             letter = self._letter(settlement, cause)
             decided.append(found)
             letters += [letter] if letter is not None else []
         return decided, letters
 
-    def _decide(self, settlement: Settlement) -> tuple[Settlement, str]:
+    def _decide(self, settlement: Settlement, now: float) -> tuple[Settlement, str]:
         """Return the settlement as it is to be recorded, and the cause of death, if it is one."""
         message, action, terms = settlement.message, settlement.action, self._feed.terms(settlement.message)
         if action == "nack" and is_exhausted(terms, message.attempt):
@@ -113,19 +116,19 @@ class Policy(Generic[M]):
             seconds = settlement.seconds or 0.0
             if action == "nack" and settlement.seconds is None:
                 seconds = retry_delay(terms, message.attempt, random.random())
-            return replace(settlement, seconds=self._in_order(message, action, seconds)), ""
+            return replace(settlement, seconds=self._in_order(message, action, seconds, now)), ""
         if action != "extend":
             self._unblock(message)
         return settlement, action
 
-    def _in_order(self, message: Message, action: str, seconds: float) -> float:
+    def _in_order(self, message: Message, action: str, seconds: float, now: float) -> float:
         """Return after how many seconds a message may come again, in order: not before the one that it waits for."""
         if not self._ordering:
             return seconds
-        lane, now = _lane(message), self._feed.clock.monotonic()
+        lane = _lane(message)
         offset, due = self._blocked.get(lane, (message.offset, 0.0))
         if offset < message.offset:
-            return max(due - now, 0.0)
+            return max(due - now - JUST_BEFORE_SECONDS, 0.0)
         if action == "nack":
             self._blocked[lane] = (message.offset, now + seconds)
         return seconds

@@ -92,7 +92,7 @@ async def test_a_topic_may_compress_by_itself(place: Place) -> None:
 
 @case(Capability.COMPRESSION)
 async def test_the_limit_is_that_of_the_data(place: Place) -> None:
-    """What is too large is refused however small it would become, with nothing stored; the limit itself goes through."""
+    """What is too large is refused however small it would become; the limit itself goes through."""
     client = place.client()
     limit = place.subject.max_message_bytes
     async with client.subscribe(place.topic()) as subscription:

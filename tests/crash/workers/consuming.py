@@ -1,0 +1,104 @@
+"""Responsible for one thing: workers that read: members of groups, and a reader of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.crash.workers.handling import Handler
+from tests.crash.workers.work import QUIET_SECONDS, Stop, Work
+from tidings import Client, Subscription
+from tidings.testing import events as e
+
+HANDLERS = 3  # of a listener: as many as there are keys
+
+
+def _options(work: Work) -> dict[str, Any]:
+    return {
+        "consumer_group": work.group,
+        "consumer_id": work.name,
+        "prefetch": work.prefetch,
+        "ordering": work.ordered,
+        "priority_order": "priorities" in work.policies and work.seed % 2 == 0,
+    }
+
+
+def _subscribe(client: Client, work: Work) -> Subscription:
+    return client.subscribe(work.topic, auto_ack=work.auto_ack, **_options(work))
+
+
+def consumer(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
+    """Fetch and settle as a member of a group until asked to stop."""
+    with Client(work.url) as client:
+        if work.listens:
+            _listen(client, work, writer, stop)
+        else:
+            _fetch(client, work, writer, stop)
+        writer.append(e.ConsumerEnded(at=e.now(), reason="closed", group=work.group, consumer=work.name))
+
+
+def _listen(client: Client, work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
+    handler = Handler(work, writer)
+    with client.listen(work.topic, handler.handle, workers=1 + work.seed % HANDLERS, **_options(work)):
+        stop.wait()
+
+
+def _fetch(client: Client, work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
+    with _subscribe(client, work) as subscription:
+        handler = Handler(work, writer, subscription)
+        most = 1 if work.ordered and work.seed % 2 else work.prefetch
+        while not stop.asked:
+            asked = e.now()
+            messages = subscription.fetch(max_messages=handler.rng.randint(1, most), timeout=0.05)
+            for message in messages:
+                handler.seen(message, asked, single=most == 1)
+            if not work.auto_ack:
+                handler.settle(messages)
+            for message in messages if work.auto_ack else ():
+                handler.acking(message)  # the next fetch acks it; nothing tells when that is durable
+
+
+def drain(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
+    """Take all that is left for the group; say so when nothing comes and the bus itself says that nothing is
+    left.
+    """
+    deadline = e.now() + int(work.drain_seconds * 1e9)
+    with Client(work.url) as client, _subscribe(client, work) as subscription:
+        handler = Handler(work, writer, subscription)
+        handler.gentle = True
+        while e.now() < deadline:
+            asked = e.now()
+            messages = subscription.fetch(max_messages=500, timeout=QUIET_SECONDS)
+            for message in messages:
+                handler.seen(message, asked)
+            handler.settle(messages)
+            if not messages and _nothing_left(client, work):
+                writer.append(e.Drained(at=e.now(), group=work.group))
+                return
+        raise TimeoutError(f"not drained in {work.drain_seconds:g} s: {client.groups(work.topic)}")
+
+
+def _nothing_left(client: Client, work: Work) -> bool:
+    statistics = client.statistics(work.topic)
+    return statistics.scheduled == 0 and client.get_consumer_lag(work.topic, work.group) == 0
+
+
+def tail(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
+    """Read everything published from here on without a group.
+
+    One that comes to an orderly end has seen everything, and is judged like a group.
+    """
+    with Client(work.url) as client, client.subscribe(work.topic) as subscription:
+        opened = e.now()
+        handler = Handler(work, writer, subscription)
+        while True:
+            asked = stop.asked
+            fetched = e.now()
+            messages = subscription.fetch(max_messages=500, timeout=QUIET_SECONDS if asked else 0.05)
+            for message in messages:
+                handler.seen(message, fetched)
+            for message in messages:
+                handler.acking(message)
+            if asked and not messages:
+                break
+        writer.append(e.Opened(at=opened, group=work.group, durable=True, topics=(work.topic,)))
+        writer.append(e.Drained(at=e.now(), group=work.group))
