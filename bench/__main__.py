@@ -19,7 +19,7 @@ import msgspec
 from bench import rivals
 from bench.measure import Row, Setting
 
-GROUPS = ("publish_serial", "batches", "latency", "fanout", "backlog", "cold_start")
+GROUPS = ("publish_serial", "batches", "latency", "fanout", "backlog", "policies", "cold_start")
 README = Path(__file__).with_name("README.md")
 RESULTS = "<!-- results -->"
 COLUMNS = ("work", "tidings", "reference", "figure", "ratio", "middle half", "goal", "")

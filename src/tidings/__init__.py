@@ -11,72 +11,112 @@ from tidings.errors import (
     BusBusy,
     Closed,
     DamagedData,
+    DecompressionBomb,
     EngineError,
     GroupNotFound,
     IncompatibleFormat,
+    IncompatibleSchema,
     InvalidOption,
     InvalidPattern,
     InvalidTopic,
     InvalidURL,
     LeaseLost,
     MessageTooLarge,
+    PackageMissing,
     PublishFailed,
     PublishUnknown,
+    SchemaMismatch,
     StorageFull,
     StorageUnavailable,
     TidingsError,
+    TooManySubscribers,
     TopicExists,
+    TopicFull,
     TopicNotFound,
     UnencodableData,
+    UnreadableData,
     UnsupportedFeature,
     UsageError,
 )
 
 if TYPE_CHECKING:
     from tidings.client.aio.client import AsyncClient
+    from tidings.client.aio.dead_letters import AsyncDeadLetters, AsyncDeadMessage
     from tidings.client.aio.delivery import AsyncDelivery
     from tidings.client.aio.listener import AsyncListener
     from tidings.client.aio.subscription import AsyncSubscription
+    from tidings.client.aio.transaction import AsyncTransaction
     from tidings.client.blocking.client import Client
+    from tidings.client.blocking.dead_letters import DeadLetters, DeadMessage
     from tidings.client.blocking.delivery import Delivery
     from tidings.client.blocking.listener import Listener
     from tidings.client.blocking.subscription import Subscription
+    from tidings.client.blocking.transaction import Transaction
     from tidings.client.pubsub import PubSub
+    from tidings.model.compression import Compression
+    from tidings.model.dead_letter import DeadLetter
     from tidings.model.message import Message, Receipt
-    from tidings.model.options import Durability, TopicOptions
+    from tidings.model.options import Durability, Guarantee, Overflow, TopicOptions
+    from tidings.spi import GroupInfo, Health, TopicInfo, TopicStatistics
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "AsyncClient": "tidings.client.aio.client",
+    "AsyncDeadLetters": "tidings.client.aio.dead_letters",
+    "AsyncDeadMessage": "tidings.client.aio.dead_letters",
     "AsyncDelivery": "tidings.client.aio.delivery",
     "AsyncListener": "tidings.client.aio.listener",
     "AsyncSubscription": "tidings.client.aio.subscription",
+    "AsyncTransaction": "tidings.client.aio.transaction",
     "Client": "tidings.client.blocking.client",
+    "Compression": "tidings.model.compression",
+    "DeadLetter": "tidings.model.dead_letter",
+    "DeadLetters": "tidings.client.blocking.dead_letters",
+    "DeadMessage": "tidings.client.blocking.dead_letters",
     "Delivery": "tidings.client.blocking.delivery",
     "Durability": "tidings.model.options",
+    "GroupInfo": "tidings.spi",
+    "Guarantee": "tidings.model.options",
+    "Health": "tidings.spi",
     "Listener": "tidings.client.blocking.listener",
     "Message": "tidings.model.message",
+    "Overflow": "tidings.model.options",
     "PubSub": "tidings.client.pubsub",
     "Receipt": "tidings.model.message",
     "Subscription": "tidings.client.blocking.subscription",
+    "TopicInfo": "tidings.spi",
     "TopicOptions": "tidings.model.options",
+    "TopicStatistics": "tidings.spi",
+    "Transaction": "tidings.client.blocking.transaction",
 }
 
 __all__ = [
     "AsyncClient",
+    "AsyncDeadLetters",
+    "AsyncDeadMessage",
     "AsyncDelivery",
     "AsyncListener",
     "AsyncSubscription",
+    "AsyncTransaction",
     "BusBusy",
     "Client",
     "Closed",
+    "Compression",
     "DamagedData",
+    "DeadLetter",
+    "DeadLetters",
+    "DeadMessage",
+    "DecompressionBomb",
     "Delivery",
     "Durability",
     "EngineError",
+    "GroupInfo",
     "GroupNotFound",
+    "Guarantee",
+    "Health",
     "IncompatibleFormat",
+    "IncompatibleSchema",
     "InvalidOption",
     "InvalidPattern",
     "InvalidTopic",
@@ -85,18 +125,27 @@ __all__ = [
     "Listener",
     "Message",
     "MessageTooLarge",
+    "Overflow",
+    "PackageMissing",
     "PubSub",
     "PublishFailed",
     "PublishUnknown",
     "Receipt",
+    "SchemaMismatch",
     "StorageFull",
     "StorageUnavailable",
     "Subscription",
     "TidingsError",
+    "TooManySubscribers",
     "TopicExists",
+    "TopicFull",
+    "TopicInfo",
     "TopicNotFound",
     "TopicOptions",
+    "TopicStatistics",
+    "Transaction",
     "UnencodableData",
+    "UnreadableData",
     "UnsupportedFeature",
     "UsageError",
 ]

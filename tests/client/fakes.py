@@ -10,6 +10,7 @@ from typing import Any, cast
 from tidings.client.aio.delivery import AsyncDelivery
 from tidings.errors import Closed, LeaseLost, TopicNotFound
 from tidings.model.capability import Capability
+from tidings.model.clock import Clock
 from tidings.model.codec import encode
 from tidings.model.message import Message, Receipt, Record, StoredRecord
 from tidings.model.options import Durability, PublishOptions, Start, SubscriptionSpec, TopicOptions
@@ -22,9 +23,12 @@ async def nothing() -> None:
 
 
 class FakeFeed:
-    """A feed of what was put in. `log` holds the calls in their order, `asked` the arguments of `fetch`, `settled` what
-    was settled: a list of (action, offset, seconds) per call, and `told` the whole of each. `commits` are the
-    transactions. `lost` are the offsets whose lease is gone; `message_type` is what it makes."""
+    """A feed of what was put in. `log` holds the calls in their order, `asked` the arguments of `fetch`.
+
+    `settled` is what was settled, a list of (action, offset, seconds) per call; `told` has (action, offset, reason,
+    error) of each. `commits` are the transactions: what was acked, the outputs, the durability. `lost` are the offsets
+    whose lease is gone; `message_type` is what it makes.
+    """
 
     def __init__(self) -> None:
         self.renew_every: float | None = None
@@ -32,7 +36,7 @@ class FakeFeed:
         self.log: list[str] = []
         self.asked: list[tuple[int, float | None]] = []
         self.settled: list[list[tuple[str, int, float | None]]] = []
-        self.told: list[Settlement] = []
+        self.told: list[tuple[str, int, str, str]] = []
         self.commits: list[tuple[list[tuple[str, int]], list[Output], Durability]] = []
         self.message_type: type[Any] = AsyncDelivery
         self.lost: set[int] = set()
@@ -84,7 +88,7 @@ class FakeFeed:
             raise Closed("the feed is closed")
         self.log.append("settle")
         self.settled.append([(each.action, each.message.offset, each.seconds) for each in settlements])
-        self.told += settlements
+        self.told += [(each.action, each.message.offset, each.reason, each.error) for each in settlements]
         self._refuse_lost([each.message for each in settlements])
 
     def _refuse_lost(self, messages: Sequence[Message]) -> None:
@@ -129,7 +133,8 @@ class FakeEngine:
         self.capabilities = frozenset(Capability)
         self.default_durability = Durability.OS
         self.max_message_bytes = 100
-        self.clock = ManualClock()
+        self.hands = ManualClock()
+        self.clock: Clock = self.hands
         self.feed = FakeFeed()
         self.feeds: list[FakeFeed] = []
         self.left_open: list[FakeFeed] = []

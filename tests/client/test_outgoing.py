@@ -27,7 +27,7 @@ def test_a_record_holds_what_was_given() -> None:
 
 @pytest.mark.parametrize("key", ["", 1, b"key", "k" * (MAX_KEY_BYTES + 1), "é" * (MAX_KEY_BYTES // 2 + 1), "\ud800"])
 def test_a_bad_key_is_told(key: Any) -> None:
-    for make in (lambda: make_record(1, key, None, None, 9), lambda: make_records([], key, None, 9)):
+    for make in (lambda: make_record(1, key, None, None, 9), lambda: make_records([], None, {"partition_key": key}, 9)):
         with pytest.raises(InvalidOption) as told:
             make()
         assert (told.value.name, told.value.value) == ("partition_key", key)
@@ -58,7 +58,10 @@ def test_a_bad_id_is_told(message_id: Any) -> None:
     ],
 )
 def test_bad_headers_are_told(headers: Any) -> None:
-    for make in (lambda: make_record(1, None, headers, None, 9), lambda: make_records([1], None, headers, 9)):
+    for make in (
+        lambda: make_record(1, None, headers, None, 9),
+        lambda: make_records([1], None, {"headers": headers}, 9),
+    ):
         with pytest.raises(UsageError, match=r"^headers"):
             make()
 
@@ -71,19 +74,19 @@ def test_the_limits_themselves_are_allowed() -> None:
 
 
 def test_size_counts_encoded() -> None:
-    for make in (lambda: make_record("é", None, None, None, 1), lambda: make_records(["e", "é"], None, None, 1)):
+    for make in (lambda: make_record("é", None, None, None, 1), lambda: make_records(["e", "é"], None, {}, 1)):
         with pytest.raises(MessageTooLarge) as told:
             make()
         assert (told.value.size, told.value.limit) == (2, 1)
 
 
 def test_many_share_key_and_headers_and_have_their_own_ids() -> None:
-    first, second = make_records(iter([1, 2]), "key", {"a": "b"}, 9)
+    first, second = make_records(iter([1, 2]), None, {"partition_key": "key", "headers": {"a": "b"}}, 9)
     assert (first.data, second.data) == (b"1", b"2")
     assert (first.key, first.headers) == (second.key, second.headers) == ("key", {"a": "b"})
     assert first.id != second.id
     with pytest.raises(UnencodableData):
-        make_records([1, object()], None, None, 9)
+        make_records([1, object()], None, {}, 9)
 
 
 @settings(max_examples=100, deadline=None, database=None)
@@ -131,4 +134,4 @@ def test_a_forked_child_makes_other_ids() -> None:
 @pytest.mark.parametrize("one", ["abc", b"abc", {"a": 1}])
 def test_one_message_is_no_batch(one: Any) -> None:
     with pytest.raises(InvalidOption, match="messages"):
-        outgoing.make_records(one, None, None, 100)
+        outgoing.make_records(one, None, {}, 100)

@@ -237,9 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             shutil.rmtree(folder)
     if total.violations:
-        print(
-            f"{total}\nviolations: {', '.join(f'{name} {count}' for name, count in sorted(total.violations.items()))}"
-        )
+        counts = (f"{name} {count}" for name, count in sorted(total.violations.items()))
+        print(f"{total}\nviolations: {', '.join(counts)}")
         return 1
     print(f"{total}, corrupt 0: no property is violated")
     return 0

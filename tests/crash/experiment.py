@@ -109,7 +109,7 @@ class Experiment:
         self.kills += len(victims)
 
     def fallen(self) -> list[Running]:
-        """Take out the workers that have ended by themselves: those that poison killed, which have written that down."""
+        """Take out the workers that have ended by themselves: poison killed them, and they have written that down."""
         ended = [worker for worker in self.running if worker.wait(0) is not None]
         for worker in ended:
             self.running.remove(worker)

@@ -64,16 +64,18 @@ class Target(Protocol):
     clock: Clock
 
 
-_PLAIN = {each: Terms(PublishOptions(each)) for each in Durability}
+_PLAIN = {each: PublishOptions(each) for each in Durability}
 
 
-def plain(durability: Durability | str | None, default: Durability) -> Terms:
-    """Return the terms of a publish that asks for nothing but a durability."""
-    return _PLAIN[level(durability, default)]
+def plain(durability: Durability | str | None, default: Durability) -> PublishOptions:
+    """Return the options of a publish that asks for nothing but a durability."""
+    return _PLAIN[default if durability is None else level(durability, default)]
 
 
 def make_terms(engine: Target, terms: PublishTerms) -> Terms:
     """Check the parameters of a publish against what the engine can do."""
+    for unknown in terms.keys() - PublishTerms.__annotations__.keys():
+        raise InvalidOption(unknown, terms.get(unknown), f"give {', '.join(PublishTerms.__annotations__)}")
     durability = level(terms.get("durability"), engine.default_durability)
     priority = check_priority(terms.get("priority", NORMAL_PRIORITY))
     compression = choose(terms.get("compression"))
@@ -82,7 +84,7 @@ def make_terms(engine: Target, terms: PublishTerms) -> Terms:
     expires_at = None
     if (ttl := terms.get("ttl_seconds")) is not None:
         check_range("ttl_seconds", ttl, 0.001, MAX_SCHEDULE_SECONDS)
-        expires_at = (deliver_at or now) + ttl
+        expires_at = max(deliver_at or now, now) + ttl
     demand(engine, Capability.PRIORITY, priority != NORMAL_PRIORITY)
     demand(engine, Capability.COMPRESSION, compression is not None)
     demand(engine, Capability.DELAY, deliver_at is not None)
@@ -101,9 +103,13 @@ def _deliver_at(delay: float | None, moment: datetime | None, now: float) -> flo
         return None
     if not isinstance(moment, datetime):
         raise InvalidOption("deliver_at", moment, "give a datetime")
-    if moment.timestamp() > now + MAX_SCHEDULE_SECONDS:
+    try:
+        deliver_at = moment.timestamp()
+    except (ValueError, OverflowError) as error:
+        raise InvalidOption("deliver_at", moment, f"give a time that a clock can show ({error})") from error
+    if deliver_at > now + MAX_SCHEDULE_SECONDS:
         raise InvalidOption("deliver_at", moment, f"give a time within {MAX_SCHEDULE_SECONDS / 86400:g} days")
-    return moment.timestamp()
+    return deliver_at
 
 
 def demand(engine: Target, capability: Capability, wanted: bool = True) -> None:
@@ -177,7 +183,7 @@ def make_records(
 
 def _name(records: list[Record], message_ids: Sequence[str]) -> None:
     """Give the records these ids."""
-    if isinstance(message_ids, str) or len(message_ids) != len(records):
+    if not isinstance(message_ids, (list, tuple)) or len(message_ids) != len(records):
         raise InvalidOption("message_ids", message_ids, f"give a list of {len(records)} ids, one for each message")
     for record, message_id in zip(records, message_ids, strict=True):
         check_id(message_id)

@@ -33,9 +33,9 @@ class Record(Struct, array_like=True, gc=False):
 
 
 def set_expiry(records: Iterable[Record], expires_at: float) -> None:
-    """Let the records that do not say when they expire do so then."""
+    """Let the records expire then, unless they do so earlier."""
     for record in records:
-        if record.expires_at is None:
+        if (record.expires_at or expires_at) >= expires_at:
             record.extra = {**(record.extra or {}), "expires": expires_at}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -75,6 +76,9 @@ MAX_SCHEDULE_SECONDS = 366 * 86400.0
 """Longest `delay_seconds` and `ttl_seconds`: a reminder for next year works, seconds mixed up with milliseconds do
 not."""
 
+MAX_KEEP_SECONDS = 100 * MAX_SCHEDULE_SECONDS
+"""Longest `retention_period` and `message_ttl`, a century: None keeps for ever."""
+
 MAX_RETRIES = 10
 """Default of `max_retries`: with the default back-off about three minutes pass before a message is given up, which
 outlasts a restart of what its handler depends on."""
@@ -141,7 +145,8 @@ class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `message.transaction()` a consumer's acks and publishes take effect together.
 
     `retention_period`, `retention_bytes`, `retention_messages`: per partition, whole segments of the log, oldest first
-    and never the newest; None keeps everything. `message_ttl`: a message older than this is not delivered.
+    and never the newest; None keeps everything. `message_ttl`: a message older than this is not delivered, nor one that
+    is older than its own `ttl_seconds`.
 
     `max_retries`: deliveries after the first one, with a back-off of `retry_delay`, times `retry_backoff` each time,
     at most `retry_max_delay`. Then, or when a consumer rejects it, a message goes to `dead_letter_topic`, in which
@@ -160,7 +165,7 @@ class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     partitions: int = 1
-    delivery: Guarantee = Guarantee.AT_LEAST_ONCE
+    delivery: str = Guarantee.AT_LEAST_ONCE
     dedup_window: float | timedelta = DEDUP_WINDOW_SECONDS
     retention_period: float | timedelta | None = None
     retention_bytes: int | None = None
@@ -173,10 +178,10 @@ class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     dead_letter_topic: str | None = DEAD_LETTER_TOPIC
     dead_letter_expired: bool = False
     max_length: int | None = None
-    overflow: Overflow = Overflow.REJECT
+    overflow: str = Overflow.REJECT
     overflow_timeout: float | timedelta = OVERFLOW_SECONDS
     max_subscribers: int | None = None
-    compression: Compression | None = None
+    compression: str | None = None
     schema: Any = None
 
     def __post_init__(self) -> None:
@@ -191,13 +196,12 @@ class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
             force_setattr(self, "schema", str(parse_schema(self.schema)))
         for name, (low, high) in _RANGES.items():
             check_range(name, getattr(self, name), low, high)
-        for name in ("retention_period", "retention_bytes", "retention_messages"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InvalidOption(name, value, "give a positive number, or None to keep everything")
-        for name, (low, high) in _OPTIONAL_RANGES.items():
+        for name, (least, most) in _COUNTS.items():
+            if getattr(self, name) is not None or name in ("partitions", "max_retries"):
+                check_count(name, getattr(self, name), least, most)
+        for name in ("message_ttl", "retention_period"):
             if getattr(self, name) is not None:
-                check_range(name, getattr(self, name), low, high)
+                check_range(name, getattr(self, name), 0.001, MAX_KEEP_SECONDS)
         if self.dead_letter_topic is not None:
             _check_template(self.dead_letter_topic)
 
@@ -230,17 +234,18 @@ def default_options(topic: str) -> TopicOptions:
 _PERIODS = ("dedup_window", "retention_period", "message_ttl", "retry_delay", "retry_max_delay", "overflow_timeout")
 
 _RANGES: dict[str, tuple[float, float]] = {
-    "partitions": (1, MAX_PARTITIONS),
     "dedup_window": (1, MAX_SCHEDULE_SECONDS),
-    "max_retries": (0, MOST_RETRIES),
     "retry_delay": (0, MAX_DELAY_SECONDS),
     "retry_backoff": (1, 100),
     "retry_max_delay": (0, MAX_DELAY_SECONDS),
     "overflow_timeout": (0, MAX_DELAY_SECONDS),
 }
 
-_OPTIONAL_RANGES: dict[str, tuple[float, float]] = {
-    "message_ttl": (0.001, MAX_SCHEDULE_SECONDS),
+_COUNTS = {
+    "partitions": (1, MAX_PARTITIONS),
+    "max_retries": (0, MOST_RETRIES),
+    "retention_bytes": (1, MAX_OFFSET),
+    "retention_messages": (1, MAX_OFFSET),
     "max_length": (1, MAX_LENGTH),
     "max_subscribers": (1, MAX_SUBSCRIBERS),
 }
@@ -298,6 +303,18 @@ def check_range(name: str, value: Any, low: float, high: float) -> None:
         raise InvalidOption(name, value, f"give a number from {low} to {high}")
 
 
+def check_count(name: str, value: Any, low: int, high: int) -> None:
+    """Raise `InvalidOption` unless `value` is a whole number from `low` to `high`."""
+    if type(value) is not int or not low <= value <= high:
+        raise InvalidOption(name, value, f"give a whole number from {low} to {high}")
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Raise `InvalidOption` unless `value` can be called, or is None."""
+    if value is not None and not callable(value):
+        raise InvalidOption(name, value, "give a function, or None")
+
+
 E = TypeVar("E", bound=StrEnum)
 
 
@@ -343,11 +360,11 @@ def resolve_partitions(partition: Any) -> tuple[int, ...] | None:
     """Return the partitions that `partition` of `subscribe` asks for, None for all."""
     if partition is None:
         return None
-    wanted = (partition,) if isinstance(partition, int) else tuple(partition)
-    for number in wanted:
-        check_range("partition", number, 0, MAX_PARTITIONS - 1)
-    if not wanted:
+    wanted = (partition,) if isinstance(partition, int) else partition
+    if not isinstance(wanted, Iterable) or isinstance(wanted, str) or not (wanted := tuple(wanted)):
         raise InvalidOption("partition", partition, "give one or more numbers of partitions, or None for all")
+    for number in wanted:
+        check_count("partition", number, 0, MAX_PARTITIONS - 1)
     return tuple(sorted(set(wanted)))
 
 

@@ -57,15 +57,18 @@ def position_of(event: Receipt | Delivered) -> Position:
 
 
 class Publish:
-    """Everything known about one message id, over all its retries."""
+    """Everything known about one message id, over all its retries. It may be delivered from `due` on, and is surely to be
+    delivered from `overdue` on, since which of its publishes is stored is not known. `expires` is the latest time.
+    """
 
-    __slots__ = ("attempts", "cancelled", "cancelling", "expires", "failures", "first", "receipt", "receipts")
+    __slots__ = ("attempts", "cancelled", "cancelling", "due", "expires", "failures", "first", "overdue", "receipt", "receipts")
 
     def __init__(self, first: Invoked) -> None:
         self.first = first
         self.receipt: Receipt | None = None
         self.receipts: list[Receipt] = []
-        self.attempts = self.failures = self.expires = 0
+        self.attempts = self.failures = self.expires = self.overdue = 0
+        self.due = first.due
         self.cancelling = self.cancelled = False
 
     @property
@@ -89,6 +92,7 @@ class Publish:
             case Invoked():
                 self.attempts += 1
                 self.expires = max(self.expires, event.expires)
+                self.due, self.overdue = min(self.due, event.due), max(self.overdue, event.due)
             case Receipt():
                 self.receipt = self.receipt or event
                 self.receipts.append(event)

@@ -25,7 +25,7 @@ async def test_publish_asks_for_one_record_at_the_right_level(client: AsyncClien
     await client.publish("b", 2, durability="disk")
     (topic, (record,), level), (_, _, other) = engine.published
     assert (topic, record.data, record.key, record.headers, record.id) == ("a", b"[1]", "k", {"h": "v"}, "id")
-    assert (level, other) == (engine.default_durability, Durability.DISK)
+    assert (level, other) == (PublishOptions(engine.default_durability), PublishOptions(Durability.DISK))
     assert (receipt.message_id, receipt.topic) == ("id", "a")
 
 
@@ -118,68 +118,10 @@ async def test_a_bad_subscription_names_the_argument(
     assert engine.specs == []
 
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("to", "start"),
-    [("beginning", "beginning"), ("end", "end"), (0, 0), (99, 99), (NOON, NOON.timestamp())],
-)
-async def test_seeking_says_where_to(client: AsyncClient, engine: FakeEngine, to: Any, start: Any) -> None:
-    await client.seek_group("a", "g", to)
-    assert engine.starts == [start]
-    assert type(engine.starts[0]) is type(start)
-
-
-async def test_a_while_ago_is_counted_from_now(client: AsyncClient, engine: FakeEngine) -> None:
-    before = time.time()
-    await client.seek_group("a", "g", timedelta(minutes=1))
-    await client.create_group("a", "g", since=timedelta(minutes=1))
-    for start in (engine.starts[0], engine.specs[0].start):
-        assert isinstance(start, float)
-        assert before - 60 <= start <= time.time() - 60
-
-
-@pytest.mark.parametrize("to", ["start", "", -1, True, None, 1.5, time.time, b"end"])
-async def test_seeking_elsewhere_is_refused(client: AsyncClient, engine: FakeEngine, to: Any) -> None:
-    """Above all it is not taken for the end, which would skip the backlog."""
-    with pytest.raises(InvalidOption, match=r"^to="):
-        await client.seek_group("a", "g", to)
-    assert engine.starts == []
-
-
 async def test_a_handler_is_looked_at_before_anything_is_opened(client: AsyncClient, engine: FakeEngine) -> None:
     with pytest.raises(InvalidOption, match=r"^handler="):
         await client.listen("a", lambda: None)
     assert engine.specs == []
-
-
-# -- looking after topics and groups
-
-
-async def test_what_is_not_there_is_told(client: AsyncClient, engine: FakeEngine) -> None:
-    await client.create_topic("a", TopicOptions(partitions=2))
-    assert (await client.describe_topic("a")).options.partitions == 2
-    with pytest.raises(TopicNotFound) as topic:
-        await client.describe_topic("b")
-    assert topic.value.topic == "b"
-    engine.known_groups = [GroupInfo("g", "a", 5, 1, 0, 0, 0, ())]
-    assert await client.get_consumer_lag("a", "g") == 5
-    for name, group in (("a", "h"), ("b", "g")):
-        with pytest.raises(GroupNotFound) as told:
-            await client.get_consumer_lag(name, group)
-        assert (told.value.group, told.value.topic) == (group, name)
-
-
-async def test_bad_names_do_not_reach_the_engine(client: AsyncClient, engine: FakeEngine) -> None:
-    with pytest.raises(InvalidTopic):
-        await client.create_topic("a//b")
-    with pytest.raises(InvalidTopic):
-        await client.drop_topic("*")
-    for call in (client.create_group("a", " "), client.drop_group(""), client.seek_group("a", "", "end")):
-        with pytest.raises(InvalidOption, match=r"^group="):
-            await call
-    assert (engine.known_topics, engine.specs, engine.starts) == ([], [], [])
 
 
 # -- letting go

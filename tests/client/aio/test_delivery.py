@@ -18,15 +18,21 @@ class Origin:
         self.told: list[Any] = []
         self.error: Exception | None = None
 
-    async def settle(self, messages: tuple[AsyncDelivery, ...], action: str, delay: float | None = None) -> None:
+    async def settle(
+        self, messages: tuple[AsyncDelivery, ...], action: str, delay: float | None = None, reason: str = ""
+    ) -> None:
         (message,) = messages
-        self.told.append((action, message.offset, delay))
+        self.told.append((action, message.offset, delay, reason))
         if self.error is not None:
             raise self.error
         message.settled = True
 
     async def extend(self, message: AsyncDelivery, seconds: float) -> None:
         self.told.append(("extend", message.offset, seconds))
+
+    def transaction(self, messages: tuple[AsyncDelivery, ...], durability: str | None) -> str:
+        self.told.append(("transaction", [message.offset for message in messages], durability))
+        return "the transaction"
 
 
 @pytest.fixture
@@ -47,16 +53,17 @@ async def test_what_is_settled_is_not_settled_again(origin: Origin) -> None:
     await done.ack()
     await done.nack()
     await done.nack(requeue=False)
-    assert origin.told == [("ack", 4, None)]
+    assert origin.told == [("ack", 4, None, "")]
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({}, ("nack", 4, None)),
-        ({"delay_seconds": 0}, ("nack", 4, 0)),
-        ({"requeue": False}, ("reject", 4, None)),
-        ({"delay_seconds": 1.5}, ("nack", 4, 1.5)),
+        ({}, ("nack", 4, None, "")),
+        ({"delay_seconds": 0}, ("nack", 4, 0, "")),
+        ({"requeue": False}, ("reject", 4, None, "")),
+        ({"requeue": False, "reason": "no such order"}, ("reject", 4, None, "no such order")),
+        ({"delay_seconds": 1.5, "reason": "the shop is closed"}, ("nack", 4, 1.5, "the shop is closed")),
     ],
 )
 async def test_a_nack_says_how(origin: Origin, options: dict[str, Any], told: Any) -> None:
@@ -79,7 +86,7 @@ async def test_what_was_refused_may_be_tried_again(origin: Origin) -> None:
         await refused.ack()
     origin.error = None
     await refused.ack()
-    assert origin.told == [("ack", 4, None)] * 2
+    assert origin.told == [("ack", 4, None, "")] * 2
     assert refused.settled
 
 
@@ -99,3 +106,10 @@ async def test_messages_are_told_apart_and_read_alike(origin: Origin) -> None:
     assert one["n"] == other.data["n"] == 1
     await one.ack()
     assert not other.settled
+
+
+async def test_a_transaction_is_one_of_this_message(origin: Origin) -> None:
+    begun: Any = message(origin).transaction()
+    message(origin, 5).transaction("disk")
+    assert begun == "the transaction"
+    assert origin.told == [("transaction", [4], None), ("transaction", [5], "disk")]

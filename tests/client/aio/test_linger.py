@@ -22,8 +22,6 @@ from tidings.model.options import PublishOptions
 from tidings.testing.conformance.stage.place import until
 
 PLAIN = PublishOptions(Durability.MEMORY)
-NEVER = MAX_LINGER_SECONDS
-"""Longer than a test takes that does not wait for it."""
 
 
 def record(number: int, size: int = 1) -> Record:
@@ -57,6 +55,13 @@ class FakePublish:
 @pytest.fixture
 def engine() -> FakePublish:
     return FakePublish()
+
+
+@pytest.fixture
+def never(monkeypatch: pytest.MonkeyPatch) -> float:
+    """A wait that no test sits out."""
+    monkeypatch.setattr(module, "MAX_LINGER_SECONDS", 3600.0)
+    return 3600.0
 
 
 def begin(linger: Linger, numbers: Sequence[int], topic: str = "topic", size: int = 1) -> list[asyncio.Task[Receipt]]:
@@ -103,11 +108,13 @@ async def test_only_equal_topics_and_options_go_together(engine: FakePublish) ->
 
 
 @pytest.mark.parametrize("limit", ["MAX_BATCH_MESSAGES", "MAX_BATCH_BYTES"])
-async def test_a_full_batch_does_not_wait(engine: FakePublish, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+async def test_a_full_batch_does_not_wait(
+    engine: FakePublish, monkeypatch: pytest.MonkeyPatch, never: float, limit: str
+) -> None:
     monkeypatch.setattr(module, limit, 3)
-    linger = Linger(NEVER, engine)
+    linger = Linger(never, engine)
     waiting = begin(linger, range(7))
-    await until(lambda: len(engine.calls) == 2, within=0.5)
+    await until(lambda: len(engine.calls) == 2)
     assert engine.calls == [ids([0, 1, 2]), ids([3, 4, 5])]
     await asyncio.sleep(0)
     assert [task.done() for task in waiting] == [True] * 6 + [False]
@@ -116,13 +123,13 @@ async def test_a_full_batch_does_not_wait(engine: FakePublish, monkeypatch: pyte
 
 
 async def test_a_batch_is_never_larger_than_one_append_may_be(
-    engine: FakePublish, monkeypatch: pytest.MonkeyPatch
+    engine: FakePublish, monkeypatch: pytest.MonkeyPatch, never: float
 ) -> None:
     """One that has no more room is stored at once; a single message may be larger."""
     monkeypatch.setattr(module, "MAX_BATCH_BYTES", 10)
-    linger = Linger(NEVER, engine)
+    linger = Linger(never, engine)
     waiting = [*begin(linger, [0, 1], size=4), *begin(linger, [2], size=5), *begin(linger, [3], size=99)]
-    await asyncio.wait_for(asyncio.gather(*waiting), 0.5)
+    await asyncio.wait_for(asyncio.gather(*waiting), 15)
     assert engine.calls == [ids([0, 1]), ids([2]), ids([3])]
 
 
@@ -272,14 +279,14 @@ async def test_a_storing_that_is_cut_off_leaves_nobody_waiting(engine: FakePubli
     assert outcomes[1].message_ids == ("id-1",)
 
 
-async def test_closing_stores_what_was_gathered_and_waits_for_it(engine: FakePublish) -> None:
-    linger = Linger(NEVER, engine)
+async def test_closing_stores_what_was_gathered_and_waits_for_it(engine: FakePublish, never: float) -> None:
+    linger = Linger(never, engine)
     tasks = [*begin(linger, range(3)), *begin(linger, [3], "other")]
     await asyncio.sleep(0)
     go_on = asyncio.Event()
     engine.before = go_on.wait
     closing = [asyncio.ensure_future(linger.close()) for _ in range(2)]
-    await until(lambda: len(engine.calls) == 2, within=0.5)
+    await until(lambda: len(engine.calls) == 2)
     closing[0].cancel()
     await asyncio.wait(closing, timeout=0.01)
     assert not closing[1].done()

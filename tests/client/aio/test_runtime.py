@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 from types import ModuleType
 
@@ -138,6 +139,26 @@ async def test_later_works_once_per_arming_and_is_not_put_off() -> None:
     later.arm()
     await Signal().wait(0.05)
     assert len(done) == 2
+
+
+async def test_work_for_others_goes_on_when_the_caller_is_cancelled() -> None:
+    go_on = asyncio.Event()
+    seen: list[str] = []
+
+    async def work() -> None:
+        await go_on.wait()
+        seen.append("done")
+
+    waiting, cancelled = (asyncio.ensure_future(runtime.to_the_end(work)) for _ in range(2))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    gc.collect()
+    go_on.set()
+    await asyncio.wait_for(waiting, 5)
+    await until(lambda: seen == ["done", "done"])
+    assert not runtime._going_on
 
 
 async def test_a_handler_may_be_a_coroutine_function() -> None:

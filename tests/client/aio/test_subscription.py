@@ -160,7 +160,7 @@ async def test_a_batch_waits_for_more_and_is_acked_with_the_next(client: AsyncCl
         assert feed.settled == []
         second = asyncio.ensure_future(anext(batches))
         await until(lambda: len(feed.asked) == 4)
-        assert feed.settled == [[("ack", 0, 0.0), ("ack", 1, 0.0), ("ack", 2, 0.0)]]
+        assert feed.settled == [[("ack", 0, None), ("ack", 1, None), ("ack", 2, None)]]
         feed.put(4, 5)
         assert [message.data for message in await second] == [3, 4, 5]
     assert [limit for limit, _ in feed.asked] == [3, 2, 3, 2]
@@ -281,10 +281,10 @@ async def test_settling_happens_once(client: AsyncClient, feed: FakeFeed) -> Non
         counts = subscription.statistics()
         assert (counts.acked, counts.nacked, counts.held) == (3, 1, 0)
     assert [entry for call in feed.settled for entry in call] == [
-        ("ack", 0, 0.0),
-        ("ack", 1, 0.0),
-        ("ack", 2, 0.0),
-        ("reject", 3, 0.0),
+        ("ack", 0, None),
+        ("ack", 1, None),
+        ("ack", 2, None),
+        ("reject", 3, None),
     ]
 
 
@@ -319,7 +319,7 @@ async def test_bad_times_are_told(client: AsyncClient, feed: FakeFeed) -> None:
             with pytest.raises(InvalidOption, match=r"^seconds="):
                 await message.extend(wrong)
         await message.extend(0)
-        assert feed.settled == [[("extend", 0, 0.0)]]
+        assert feed.settled == [[("extend", 0, 0)]]
         assert subscription.statistics().held == 1
 
 
@@ -343,14 +343,14 @@ async def leave_by(subscription: AsyncSubscription, error: BaseException) -> Non
 async def test_an_error_out_of_the_loop_is_not_taken_for_success(
     client: AsyncClient, feed: FakeFeed, error: type[BaseException], auto_ack: bool
 ) -> None:
-    """The message in hand is nacked with the back-off of its attempt, or left to be given back."""
+    """The message in hand is nacked with the back-off of its topic, or left to be given back."""
     feed.put(*range(5))
     with pytest.raises(error):
-        await leave_by(consumer(client, auto_ack=auto_ack), error())
+        await leave_by(consumer(client, auto_ack=auto_ack), error("of the body"))
     assert sorted(feed.acked) == ([0, 1] if auto_ack else [])
-    nacked = [(offset, seconds) for call in feed.settled for action, offset, seconds in call if action == "nack"]
-    assert [offset for offset, _ in nacked] == ([2] if auto_ack and error is ValueError else [])
-    assert all(0.25 <= seconds <= 0.5 for _, seconds in nacked)
+    nacked = [told for told in feed.told if told[0] != "ack"]
+    assert nacked == ([("nack", 2, "", "ValueError: of the body")] if auto_ack and error is ValueError else [])
+    assert all(seconds is None for call in feed.settled for _, _, seconds in call)
     assert feed.log[-1] == "close"
 
 

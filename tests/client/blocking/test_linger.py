@@ -12,15 +12,13 @@ from tests.conftest import wait_for
 from tests.engines.child import Child
 from tidings import Client, Closed, Durability, PublishFailed, PublishUnknown
 from tidings.client.blocking import linger as module
-from tidings.client.blocking.linger import MAX_LINGER_SECONDS, Linger
+from tidings.client.blocking.linger import Linger
 from tidings.client.blocking.runtime import Signal
 from tidings.model.codec import encode
 from tidings.model.message import Receipt, Record
 from tidings.model.options import PublishOptions
 
 PLAIN = PublishOptions(Durability.MEMORY)
-NEVER = MAX_LINGER_SECONDS
-"""Longer than a test takes that does not wait for it."""
 WAIT = 20.0
 
 
@@ -44,6 +42,13 @@ class FakePublish:
         return [Receipt(each.id, topic, 0, offset, options.durability) for offset, each in enumerate(records)]
 
 
+@pytest.fixture
+def never(monkeypatch: pytest.MonkeyPatch) -> float:
+    """A wait that no test sits out."""
+    monkeypatch.setattr(module, "MAX_LINGER_SECONDS", 3600.0)
+    return 3600.0
+
+
 class Crowd(ThreadPoolExecutor):
     """Threads that publish at the same time."""
 
@@ -59,13 +64,13 @@ def gathered(linger: Linger) -> int:
     return sum(len(batch.records) for batch in list(linger._under_way))
 
 
-def test_threads_share_an_append_and_each_gets_its_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_share_an_append_and_each_gets_its_receipt(monkeypatch: pytest.MonkeyPatch, never: float) -> None:
     """A batch that is full does not wait."""
     monkeypatch.setattr(module, "MAX_BATCH_MESSAGES", 20)
     engine = FakePublish()
-    linger = Linger(NEVER, engine)
+    linger = Linger(never, engine)
     with Crowd(linger) as crowd:
-        receipts = [future.result(0.9) for future in crowd.publish(range(20))]
+        receipts = [future.result(WAIT) for future in crowd.publish(range(20))]
     assert [sorted(call) for call in engine.calls] == [sorted(f"id-{number}" for number in range(20))]
     assert [receipt.message_id for receipt in receipts] == [f"id-{number}" for number in range(20)]
     assert (linger._open, linger._under_way) == ({}, set())
@@ -80,10 +85,10 @@ def test_it_waits_no_longer_than_said_and_needs_no_thread() -> None:
 
 
 @pytest.mark.parametrize("error", [PublishFailed("broken"), PublishUnknown("no proof", ("id-1", "id-2"))])
-def test_each_gets_the_error_as_an_instance_of_its_own(error: PublishFailed | PublishUnknown) -> None:
+def test_each_gets_the_error_as_an_instance_of_its_own(error: PublishFailed | PublishUnknown, never: float) -> None:
     engine = FakePublish()
     engine.failure = error
-    linger = Linger(NEVER, engine)
+    linger = Linger(never, engine)
     with Crowd(linger) as crowd:
         futures = crowd.publish(range(3))
         wait_for(lambda: gathered(linger) == 3)
@@ -96,11 +101,13 @@ def test_each_gets_the_error_as_an_instance_of_its_own(error: PublishFailed | Pu
 
 
 @pytest.mark.parametrize("when", ["gathering", "storing"])
-def test_an_interrupt_of_the_first_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+def test_an_interrupt_of_the_first_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, never: float, when: str
+) -> None:
     """Ctrl-C may reach the thread that looks after the batch: the others get their receipt, or are told that it is not
     known."""
     engine = FakePublish()
-    linger = Linger(NEVER, engine)
+    linger = Linger(never, engine)
     waits = Signal.wait
 
     def interrupt(*arguments: object) -> None:
@@ -128,11 +135,11 @@ def test_an_interrupt_of_the_first_leaves_nobody_waiting(monkeypatch: pytest.Mon
     assert len(engine.calls) == 1
 
 
-def test_closing_stores_what_was_gathered_and_waits_for_it() -> None:
+def test_closing_stores_what_was_gathered_and_waits_for_it(never: float) -> None:
     engine = FakePublish()
     go_on = threading.Event()
     engine.before = lambda: go_on.wait(WAIT)
-    linger = Linger(NEVER, engine)
+    linger = Linger(never, engine)
     with Crowd(linger) as crowd:
         futures = [*crowd.publish(range(3)), *crowd.publish([3], "other")]
         wait_for(lambda: gathered(linger) == 4)

@@ -174,6 +174,27 @@ def test_closing_a_client_ends_the_threads_of_its_readers() -> None:
     assert seen == list(range(10))
 
 
+def test_a_guard_keeps_threads_apart() -> None:
+    guard = runtime.Guard()
+    inside = threading.Event()
+
+    def enter() -> None:
+        with guard:
+            inside.set()
+
+    with guard:
+        waiting = beside(enter)
+        assert not inside.wait(0.005)
+    waiting.join(5)
+    assert inside.is_set()
+
+
+def test_work_for_others_is_done_by_the_caller() -> None:
+    threads: list[threading.Thread] = []
+    runtime.to_the_end(lambda: threads.append(threading.current_thread()))
+    assert threads == [threading.current_thread()]
+
+
 def test_a_subscription_opens_at_once_and_handlers_are_plain_calls() -> None:
     seen: list[int] = []
     runtime.begin(lambda: seen.append(1))

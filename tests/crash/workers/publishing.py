@@ -59,7 +59,7 @@ def publisher(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
     rng = random.Random(work.seed)
     number = 0
     with Client(work.url) as client:
-        if work.resumes and "once" in work.policies:
+        if "once" in work.policies:
             repeat(client, work, writer, rng)
         while not stop.asked and number < work.messages:
             count = rng.choice((1, 1, rng.randint(2, work.largest_batch)))
@@ -68,7 +68,7 @@ def publisher(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
                 tear_tails(work.bus, rng)
             terms = choose(work, rng)
             receipts = publish(client, work, writer, terms, ids)
-            if "once" in work.policies and rng.random() < 0.1:
+            if "once" in work.policies and terms.topic == work.topic and rng.random() < 0.1:
                 publish(client, work, writer, terms, ids)
             if terms.topic == SOMEDAY and rng.random() < 0.5:
                 cancel(client, writer, ids, receipts)

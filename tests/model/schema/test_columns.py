@@ -74,6 +74,8 @@ def test_the_text_of_a_column() -> None:
         ("", "at character 0 it ends; give STRING"),
         ("STRNG", "at character 0 there is 'STRNG'; give STRING"),
         ('"STRING"', "at character 1 there is 'STRING'"),
+        ('LIST"<"INT>', "at character 5 there is '<'; give <"),
+        ('STRUCT<a INT "NOT" NULL>', "at character 14 there is 'NOT'; give >"),
         ("INT INT", "at character 4 there is 'INT'; give nothing more"),
         ("INT NOT NULL", "at character 4 there is 'NOT'; give nothing more"),
         ("LIST", "at character 4 it ends; give <"),

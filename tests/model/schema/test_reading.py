@@ -21,8 +21,9 @@ from typing import (
     Optional,
     TypedDict,
     TypeVar,
+    Union,
 )
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 import pydantic
@@ -31,7 +32,7 @@ import pytest
 from tidings.errors import InvalidOption
 from tidings.model.codec import encode
 from tidings.model.schema import Column, Schema, check, read_schema
-from tidings.model.schema.columns import MAX_FIELDS
+from tidings.model.schema.columns import MAX_DEPTH, MAX_FIELDS
 
 ORDER = Schema((Column("order_id", "STRING", True), Column("total", "FLOAT")))
 
@@ -109,6 +110,9 @@ ANNOTATIONS: list[tuple[Any, str]] = [
     (Optional[int], "INT"),  # noqa: UP045
     (int | float, "FLOAT NOT NULL"),
     (int | float | None, "FLOAT"),
+    (float | Literal[1, None], "FLOAT"),
+    (str | Literal["a"], "STRING NOT NULL"),
+    (Union[int, Any], "ANY"),  # noqa: UP007
     (Annotated[str, msgspec.Meta(max_length=3)], "STRING NOT NULL"),
     (Annotated[int | None, "x"], "INT"),
     (UserId, "INT NOT NULL"),
@@ -249,7 +253,7 @@ def test_what_a_model_dumps_fits_its_schema(message: pydantic.BaseModel, mode: s
     ("annotation", "value"),
     [
         (Decimal, Decimal("1.50")),
-        (UUID, uuid4()),
+        (UUID, UUID(int=7)),
         (bytes, b"\0"),
         (set[int], {1, 2}),
         (dict[int, str], {1: "a"}),
@@ -274,6 +278,22 @@ def test_a_model_is_recognized_by_its_looks() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+def nested(times: int) -> Any:
+    kind: Any = int
+    for _ in range(times):
+        kind = list[kind]
+    return kind
+
+
+def test_classes_nest_as_deep_as_text() -> None:
+    deepest = f"{'LIST<' * MAX_DEPTH}INT{'>' * MAX_DEPTH} NOT NULL"
+    assert read_schema({"x": nested(MAX_DEPTH)}) == read_schema({"x": deepest})
+    assert read_schema(msgspec.defstruct("Deep", [("x", nested(MAX_DEPTH))])) == read_schema({"x": deepest})
+    for source in ({"x": nested(MAX_DEPTH + 1)}, msgspec.defstruct("Deep", [("x", nested(MAX_DEPTH + 1))])):
+        with pytest.raises(InvalidOption, match=f"more than {MAX_DEPTH} types"):
+            read_schema(source)
+
+
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -289,17 +309,11 @@ class Root(pydantic.RootModel[int]):
     pass
 
 
-@dataclass
-class Wide0:
-    a: int
-    b: int
-
-
 def wide(times: int) -> Any:
-    """A class whose schema has twice as many fields per step, though each class has two."""
-    kind: Any = Wide0
+    """A class whose schema has fifty times as many fields per step, though each class has fifty."""
+    kind: Any = int
     for _ in range(times):
-        kind = msgspec.defstruct("Wide", [("a", kind), ("b", kind)])
+        kind = msgspec.defstruct("Wide", [(f"f{number}", kind) for number in range(50)])
     return kind
 
 
@@ -348,7 +362,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({"x": tuple[int, str]}, "elements of a LIST have one type"),
     ({"x": list[int | None]}, "field 'x[]': the elements of a LIST or MAP are never None"),
     ({"x": dict[str, int | None]}, "field 'x[...]': the elements"),
-    ({"x": dict[bool, int]}, "keys of a MAP"),
+    ({"x": dict[bool, int]}, "field 'x': the keys of a MAP"),
     ({"x": Iterable[int]}, "no type for Iterable"),
     ({"x": 5}, "field 'x': Type '5' is not supported"),
     ({"x": Point}, "Point is a NamedTuple"),
@@ -366,7 +380,7 @@ REFUSED: list[tuple[Any, str]] = [
     (["a INT", ("a", "INT")], "two columns"),
     (Circle, "field 'next.next.next.next"),
     (ModelCircle, "or it contains itself"),
-    (wide(9), f"limit is {MAX_FIELDS} fields"),
+    (wide(10), f"limit is {MAX_FIELDS} fields"),
     (Nested, "field 'inner[].bad': a schema has no type for complex"),
     (Several, "field 'both': Type unions"),
     (Nowhere, "name 'NotThere' is not defined"),

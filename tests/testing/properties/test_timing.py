@@ -12,6 +12,9 @@ RIGHT: Right = {
     "asked for in time, handed out late": lambda: (
         begin().published("a", expires=10).wait(2 * TOLERANCE).delivered("a", 0, asked=9).acked("a").drained()
     ),
+    "published again, to come sooner": lambda: (
+        begin().scheduled("a", due=9 * TOLERANCE).scheduled("a", due=2).consumed("a").drained()
+    ),
     "too late to take it back": lambda: (
         begin().scheduled("a", due=1).consumed("a").cancelled("a", done=False).drained()
     ),

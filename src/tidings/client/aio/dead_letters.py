@@ -17,7 +17,15 @@ from tidings.client.aio.delivery import AsyncDelivery
 from tidings.client.aio.subscription import AsyncSubscription
 from tidings.errors import InvalidOption, TopicNotFound
 from tidings.model.dead_letter import DeadLetter, story_of, without_story
-from tidings.model.options import MAX_PREFETCH, Guarantee, check_range, is_dead_letter_topic
+from tidings.model.options import (
+    MAX_OFFSET,
+    MAX_PREFETCH,
+    Guarantee,
+    check_callable,
+    check_count,
+    check_range,
+    is_dead_letter_topic,
+)
 from tidings.spi import AsyncFullEngine
 
 DEAD_LETTER_GROUP = "tidings-dead-letters"
@@ -33,16 +41,18 @@ HIDDEN_SECONDS = 30.0
 """How long dead letters that a search has passed over are left alone, when they are too many to be kept in hand."""
 
 
-class DeadMessage(Struct, frozen=True):
+class AsyncDeadMessage(Struct, frozen=True):
     """A dead letter: the message as it was, and how it died."""
 
     message: AsyncDelivery
     story: DeadLetter
 
 
-Filter = Callable[[DeadMessage], bool]
+Filter = Callable[[AsyncDeadMessage], bool]
 
-Page = list[DeadMessage]
+Page = list[AsyncDeadMessage]
+
+Deliveries = list[AsyncDelivery]
 
 
 class AsyncDeadLetters:
@@ -55,48 +65,31 @@ class AsyncDeadLetters:
         self._topic = topic
         self._origin = None if is_dead_letter_topic(topic) else topic
 
-    async def _subscribe(self) -> AsyncSubscription:
-        """Read the dead-letter topic. Raises `TopicNotFound`."""
-        name = self._topic
-        found = await self._engine.topics([name])
-        if not found:
-            raise TopicNotFound(name)
-        target = name if self._origin is None else found[0].options.dead_letters_of(name)
-        if target is None:
-            raise InvalidOption("topic", name, "it has no dead letters: its option dead_letter_topic says to drop them")
-        return self._join(target)
-
     async def count(self) -> int:
-        """Return how many there are. Exact when the dead-letter topic serves one topic only."""
-        return len(await self.list(MAX_LISTED))
+        """Return how many there are."""
+        count = 0
+        async for _, page in self._pages(None, None):
+            count += len(page)
+        return count
 
     async def list(self, limit: int = 100, filter: Filter | None = None) -> Page:
         """Return up to `limit` of those that `filter` says yes to, the oldest of each partition first. They stay."""
-        check_range("limit", limit, 1, MAX_LISTED)
+        check_count("limit", limit, 1, MAX_LISTED)
         found: Page = []
-        async with await self._subscribe() as subscription:
-            async for page in self._pages(subscription, filter):
-                found += page
-                if len(found) >= limit:
-                    break
-            await subscription.close()  # gives back what was looked at
-        return found[:limit]
+        async for _, page in self._pages(filter, limit):
+            found += page
+        return found
 
-    async def peek(self) -> DeadMessage | None:
+    async def peek(self) -> AsyncDeadMessage | None:
         """Return the oldest one, None when there is none."""
         return next(iter(await self.list(1)), None)
 
     async def purge(self, filter: Filter | None = None, limit: int | None = None) -> int:
         """Remove those that `filter` says yes to, at most `limit`; return how many."""
         removed = 0
-        async with await self._subscribe() as subscription:
-            async for page in self._pages(subscription, filter):
-                part = page[: None if limit is None else limit - removed]
-                await subscription.ack([dead.message for dead in part])
-                removed += len(part)
-                if removed == limit:
-                    break
-            await subscription.close()
+        async for subscription, page in self._pages(filter, limit):
+            await subscription.ack([dead.message for dead in page])
+            removed += len(page)
         return removed
 
     async def redrive(
@@ -115,20 +108,16 @@ class AsyncDeadLetters:
         """
         if rate is not None:
             check_range("rate", rate, 0.001, 1e6)
+        check_callable("on_progress", on_progress)
         sent = 0
-        async with await self._subscribe() as subscription:
-            async for page in self._pages(subscription, filter):
-                part = page[: None if limit is None else limit - sent]
-                for batch in [part] if rate is None else [[dead] for dead in part]:
-                    await self._send_back(subscription, batch)
-                    sent += len(batch)
-                    if on_progress is not None:
-                        on_progress(sent)
-                    if rate is not None:
-                        await runtime.pause(1 / rate)
-                if sent == limit:
-                    break
-            await subscription.close()
+        async for subscription, page in self._pages(filter, limit):
+            for batch in [page] if rate is None else [[dead] for dead in page]:
+                if rate is not None and sent:
+                    await runtime.pause(1 / rate)
+                await self._send_back(subscription, batch)
+                sent += len(batch)
+                if on_progress is not None:
+                    on_progress(sent)
         return sent
 
     async def _send_back(self, subscription: AsyncSubscription, batch: Page) -> None:
@@ -141,29 +130,54 @@ class AsyncDeadLetters:
                 await transaction.forward(dead.story.topic, dead.message, headers=headers, message_id=message_id)
             await transaction.ack()
 
-    async def _pages(self, subscription: AsyncSubscription, filter: Filter | None) -> AsyncIterator[Page]:
-        """Yield the dead letters that were there at the beginning, those that the filter says yes to."""
-        began = self._engine.clock.now()
-        seen: set[tuple[int, int, int]] = set()
-        kept = 0
-        while batch := await subscription.fetch(PAGE_MESSAGES, timeout=0):
-            fresh = [message for message in batch if _place(message) not in seen and message.published_at <= began]
-            seen.update(map(_place, fresh))
-            found = [dead for message in fresh if (dead := self._read(message)) and (filter is None or filter(dead))]
-            yield found
-            passed = [message for message in batch if not message.settled]
-            kept += len(passed)
-            if kept + PAGE_MESSAGES > MAX_PREFETCH:
-                await subscription.settle(passed, "release", HIDDEN_SECONDS)
-                kept -= len(passed)
-            if not fresh:
-                break
+    async def _pages(self, filter: Filter | None, limit: int | None) -> AsyncIterator[tuple[AsyncSubscription, Page]]:
+        """Yield, in pages, up to `limit` of the dead letters that were there at the beginning and that the filter says
+        yes to, each with the subscription that holds them; what is not settled is given back at the end."""
+        check_callable("filter", filter)
+        if limit is not None:
+            check_count("limit", limit, 1, MAX_OFFSET)
+        target = await self._target()
+        if target is None:
+            return
+        began, seen, left = self._engine.clock.now(), set[tuple[int, int, int]](), limit or MAX_OFFSET
+        subscription, misses = self._join(target), 0
+        try:
+            while left > 0 and (batch := await subscription.fetch(PAGE_MESSAGES, timeout=0)):
+                fresh = [message for message in batch if _place(message) not in seen]
+                seen.update(map(_place, fresh))
+                letters = [dead for message in fresh if (dead := self._read(message)) and dead.story.died_at <= began]
+                page = [dead for dead in letters if filter is None or filter(dead)][:left]
+                left -= len(page)
+                if page:
+                    yield subscription, page
+                await self._pass_over(subscription, batch if fresh else [])
+                misses = 0 if fresh else misses + 1
+                if misses > len(seen) // PAGE_MESSAGES:
+                    break
+        finally:
+            await subscription.close()
 
-    def _read(self, message: AsyncDelivery) -> DeadMessage | None:
+    async def _pass_over(self, subscription: AsyncSubscription, batch: Deliveries) -> None:
+        """Keep what was looked at in hand, unless that is getting too much."""
+        if subscription.statistics().held + PAGE_MESSAGES > MAX_PREFETCH:
+            await subscription.settle(batch, "release", HIDDEN_SECONDS)
+
+    async def _target(self) -> str | None:
+        """Return the name of the dead-letter topic, None when there is none yet. Raises `TopicNotFound`."""
+        name = self._topic
+        found = await self._engine.topics([name])
+        if not found:
+            raise TopicNotFound(name)
+        target = name if self._origin is None else found[0].options.dead_letters_of(name)
+        if target is None:
+            raise InvalidOption("topic", name, "it has no dead letters: its option dead_letter_topic says to drop them")
+        return target if await self._engine.topics([target]) else None
+
+    def _read(self, message: AsyncDelivery) -> AsyncDeadMessage | None:
         story = story_of(message)
         if story is None or (self._origin is not None and story.topic != self._origin):
             return None
-        return DeadMessage(message, story)
+        return AsyncDeadMessage(message, story)
 
 
 def _place(message: AsyncDelivery) -> tuple[int, int, int]:

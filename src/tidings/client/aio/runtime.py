@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tidings.client.connect import ASYNC, open_engine
+from tidings.errors import InvalidURL
 from tidings.model.message import Message
 from tidings.spi import AsyncFeed, AsyncFullEngine, M, Output
 
@@ -36,6 +37,8 @@ def connect(url: str | AsyncFullEngine | None) -> AsyncFullEngine:
     if url is None or isinstance(url, str):
         engine: AsyncFullEngine = open_engine(url, ASYNC, "tidings.async_engines")
         return engine
+    if not hasattr(url, "capabilities"):
+        raise InvalidURL(f"{url!r} is neither a URL such as 'file:./bus' nor an engine")
     return url
 
 

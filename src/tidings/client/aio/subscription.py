@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import TypeVar
 
@@ -13,8 +13,8 @@ from msgspec import Struct
 from tidings.client import outgoing
 from tidings.client.aio import runtime
 from tidings.client.aio.delivery import AsyncDelivery
-from tidings.client.aio.transaction import AsyncTransaction
-from tidings.errors import Closed, LeaseLost
+from tidings.client.aio.transaction import AsyncTransaction, some_messages
+from tidings.errors import Closed, InvalidOption, LeaseLost
 from tidings.model.capability import Capability
 from tidings.model.message import Message
 from tidings.model.options import (
@@ -114,10 +114,7 @@ class AsyncSubscription:
 
     async def _nack_handed(self, error: BaseException) -> None:
         failed, self._handed = [message for message in self._handed if not message.settled], ()
-        try:
-            await self.settle(failed, "nack", error=f"{type(error).__name__}: {error}")
-        except LeaseLost as lost:
-            runtime.log().warning("%s", lost)
+        await self._settle_or_log(failed, "nack", f"{type(error).__name__}: {error}")
 
     async def close(self) -> None:
         """Ack what is done, give the rest back at once and without counting an attempt, and leave. Idempotent.
@@ -140,9 +137,10 @@ class AsyncSubscription:
 
     async def _restore(self) -> None:
         """Give back what is settled (its topic delivers at most once) and was not handed out."""
-        unseen = [message for message in self._buffer if self.in_group and not message.lease]
-        if unseen and self._feed is not None:
-            await self._feed.settle([Settlement(message, "release") for message in unseen])
+        unseen = [message for message in self._buffer if not message.lease]
+        self._buffer.clear()
+        if self.in_group:
+            await self.give_back(unseen)
 
     # -- reading
 
@@ -190,7 +188,7 @@ class AsyncSubscription:
         now = self._engine.clock.now()
         gone = [message for message in messages if (until := message.expires_at) is not None and until <= now]
         if gone and self.in_group:
-            await self.settle(gone, "expire")
+            await self._settle_or_log(gone, "expire")
         return gone
 
     async def fetch(self, max_messages: int = 1, timeout: float | None = None) -> list[AsyncDelivery]:
@@ -198,11 +196,12 @@ class AsyncSubscription:
         list on timeout. With `auto_ack` what the call before returned is acked now. Raises `Closed`."""
         check_range("max_messages", max_messages, 1, MAX_PREFETCH)
         self._finish_handed()
+        found: list[AsyncDelivery] = []
         if self._buffer and not self._closed:
             found = [self._buffer.popleft() for _ in range(min(max_messages, len(self._buffer)))]
             if gone := await self._drop_expired(found):
                 found = [message for message in found if message not in gone]
-        else:
+        if not found:
             found = await self._fetch(max_messages, timeout)
         if self._auto_ack:
             self._handed = found
@@ -247,13 +246,14 @@ class AsyncSubscription:
                 return []
         found = await feed.fetch(limit, timeout)
         self._delivered += len(found)
-        if self.in_group:
-            self._unsettled += len(found)
         for message in found:
             message.origin = self
-            if not message.lease and self.in_group:
-                message.settled = True
-                self._unsettled -= 1
+        if self.in_group:
+            self._unsettled += len(found)
+            for message in found:
+                if not message.lease:
+                    message.settled = True
+                    self._unsettled -= 1
         return found
 
     async def _wait_for_room(self, timeout: float | None) -> float | None:
@@ -281,9 +281,18 @@ class AsyncSubscription:
 
     # -- settling
 
-    async def ack(self, messages: Sequence[AsyncDelivery]) -> None:
+    async def ack(self, messages: AsyncDelivery | Iterable[AsyncDelivery]) -> None:
         """Ack many messages at the price of one. Raises `LeaseLost` when some had gone; the others are acked."""
-        await self.settle(messages, "ack")
+        await self.settle(self._own(messages), "ack")
+
+    def _own(self, messages: Message | Iterable[Message]) -> list[AsyncDelivery]:
+        """Return the messages that are meant. Raises `InvalidOption` for those of another subscription."""
+        chosen = []
+        for message in some_messages(messages):
+            if not isinstance(message, AsyncDelivery) or message.origin is not self:
+                raise InvalidOption("messages", message, "it came from another subscription; settle it there")
+            chosen.append(message)
+        return chosen
 
     async def settle(
         self,
@@ -296,6 +305,8 @@ class AsyncSubscription:
         """Ack or nack messages of this subscription, those that are not settled yet."""
         if delay is not None:
             check_range("delay_seconds", delay, 0, MAX_DELAY_SECONDS)
+        if not isinstance(reason, str):
+            raise InvalidOption("reason", reason, "give text")
         feed = self._feed
         if feed is None:
             raise Closed("the subscription was never opened")
@@ -303,15 +314,20 @@ class AsyncSubscription:
         settlements = [Settlement(message, action, delay, reason, error) for message in unsettled]
         followers = self._followers(unsettled) if action == "nack" and self.ordering else []
         settlements += [Settlement(message, "release") for message in followers]
+        if not settlements:
+            return
         try:
             await feed.settle(settlements)
         except LeaseLost as lost:
             self._lost += len(lost.offsets)
             self._settled(unsettled, action, len(lost.offsets))
-            raise
-        finally:
             self._settled(followers, "release", 0)
+            raise
+        except BaseException:
+            self._buffer.extendleft(reversed(followers))
+            raise
         self._settled(unsettled, action, 0)
+        self._settled(followers, "release", 0)
 
     def _followers(self, failed: Sequence[AsyncDelivery]) -> list[AsyncDelivery]:
         """Take out of the buffer what has to wait for the retry of one of these."""
@@ -337,15 +353,19 @@ class AsyncSubscription:
     async def fail(self, message: AsyncDelivery, error: BaseException) -> None:
         """Nack a message whose handler failed, if there is anything to settle."""
         if self.in_group and not message.settled:
-            try:
-                await self.settle((message,), "nack", error=f"{type(error).__name__}: {error}")
-            except LeaseLost as lost:
-                runtime.log().warning("%s", lost)
+            await self._settle_or_log((message,), "nack", f"{type(error).__name__}: {error}")
 
     async def give_back(self, messages: Sequence[AsyncDelivery]) -> None:
         """Give messages back that nobody has looked at: they come again, and it does not count as an attempt."""
+        unleased = [message for message in messages if self.in_group and not message.lease]
+        if unleased and self._feed is not None:  # they count as settled, and come again all the same
+            await self._feed.settle([Settlement(message, "release") for message in unleased])
+        await self._settle_or_log(messages, "release")
+
+    async def _settle_or_log(self, messages: Sequence[AsyncDelivery], action: str, error: str = "") -> None:
+        """Settle; when a lease was lost the message goes to somebody else, as it must."""
         try:
-            await self.settle(messages, "release")
+            await self.settle(messages, action, error=error)
         except LeaseLost as lost:
             runtime.log().warning("%s", lost)
 
@@ -361,7 +381,7 @@ class AsyncSubscription:
         reach = outgoing.level(durability, self._engine.default_durability)
 
         async def commit(acked: Sequence[Message], outputs: Sequence[Output]) -> None:
-            await self._commit([m for m in acked if isinstance(m, AsyncDelivery)], outputs, reach)
+            await self._commit(self._own(acked), outputs, reach)
 
         return AsyncTransaction(messages, self._engine, commit)
 

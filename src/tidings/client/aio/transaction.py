@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Unpack
 from tidings.client import outgoing
 from tidings.client.aio import runtime
 from tidings.client.outgoing import PublishTerms
-from tidings.errors import Closed
+from tidings.errors import Closed, InvalidOption
 from tidings.model.message import Message, Record, set_expiry
 from tidings.model.options import PublishOptions
 from tidings.model.topics import validate_topic
@@ -33,7 +33,7 @@ class AsyncTransaction:
         self._commit = commit
         self._acked: dict[Message, None] = {}
         self._outputs: list[Output] = []
-        self._ended = False
+        self._entered = self._ended = False
 
     async def publish(self, topic: str, data: Any, **terms: Unpack[PublishTerms]) -> str:
         """Publish a message with the transaction; return its id. The parameters and errors are those of
@@ -61,17 +61,20 @@ class AsyncTransaction:
         self._check()
         self._outputs.append(Output(topic, record, options))
 
-    async def ack(self, messages: Iterable[Message] | None = None) -> None:
+    async def ack(self, messages: Message | Iterable[Message] | None = None) -> None:
         """Ack the messages of the transaction, or some of them, with it."""
         self._check()
-        self._acked.update(dict.fromkeys(self._messages if messages is None else messages))
+        chosen = self._messages if messages is None else some_messages(messages)
+        self._acked.update(dict.fromkeys(chosen))
 
     def _check(self) -> None:
         if self._ended:
             raise Closed("the transaction has ended")
 
     async def __aenter__(self: X) -> X:
-        self._check()
+        if self._entered:
+            raise Closed("the transaction was begun before; make another one")
+        self._entered = True
         return self
 
     async def __aexit__(
@@ -80,3 +83,12 @@ class AsyncTransaction:
         self._ended = True
         if error is None and (self._acked or self._outputs):
             await self._commit(list(self._acked), self._outputs)
+
+
+def some_messages(messages: Message | Iterable[Message]) -> list[Message]:
+    """Return the messages that are meant, also when it is one. Raises `InvalidOption` for anything else."""
+    chosen = [messages] if isinstance(messages, Message) else list(messages)
+    for message in chosen:
+        if not isinstance(message, Message):
+            raise InvalidOption("messages", message, "give a message, or a list of messages")
+    return chosen

@@ -149,12 +149,9 @@ class Client(Administration):
             validate_topic(topic)
         engine = self._engine
         record = outgoing.make_record(data, partition_key, headers, message_id, engine.max_message_bytes)
-        if (
-            priority == "normal"
-            and not (ttl_seconds or delay_seconds or deliver_at or compression)
-            and ttl_seconds is None
-        ):
-            options = outgoing.plain(durability, engine.default_durability).options
+        asked = ttl_seconds is not None or delay_seconds is not None or deliver_at is not None
+        if priority == "normal" and compression is None and not asked:
+            options = outgoing.plain(durability, engine.default_durability)
         else:
             terms = outgoing.make_terms(
                 engine,

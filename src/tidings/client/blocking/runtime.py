@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tidings.client.connect import BLOCKING, open_engine
+from tidings.errors import InvalidURL
 from tidings.model.message import Message
 from tidings.spi import Feed, FullEngine, M, Output
 
@@ -36,6 +37,8 @@ def connect(url: str | FullEngine | None) -> FullEngine:
     if url is None or isinstance(url, str):
         engine: FullEngine = open_engine(url, BLOCKING, "tidings.engines")
         return engine
+    if not hasattr(url, "capabilities"):
+        raise InvalidURL(f"{url!r} is neither a URL such as 'file:./bus' nor an engine")
     return url
 
 

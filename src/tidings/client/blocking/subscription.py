@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
@@ -14,8 +14,8 @@ from msgspec import Struct
 from tidings.client import outgoing
 from tidings.client.blocking import runtime
 from tidings.client.blocking.delivery import Delivery
-from tidings.client.blocking.transaction import Transaction
-from tidings.errors import Closed, LeaseLost
+from tidings.client.blocking.transaction import Transaction, some_messages
+from tidings.errors import Closed, InvalidOption, LeaseLost
 from tidings.model.capability import Capability
 from tidings.model.message import Message
 from tidings.model.options import (
@@ -115,10 +115,7 @@ class Subscription:
 
     def _nack_handed(self, error: BaseException) -> None:
         failed, self._handed = [message for message in self._handed if not message.settled], ()
-        try:
-            self.settle(failed, "nack", error=f"{type(error).__name__}: {error}")
-        except LeaseLost as lost:
-            runtime.log().warning("%s", lost)
+        self._settle_or_log(failed, "nack", f"{type(error).__name__}: {error}")
 
     def close(self) -> None:
         """Ack what is done, give the rest back at once and without counting an attempt, and leave. Idempotent.
@@ -141,9 +138,10 @@ class Subscription:
 
     def _restore(self) -> None:
         """Give back what is settled (its topic delivers at most once) and was not handed out."""
-        unseen = [message for message in self._buffer if self.in_group and not message.lease]
-        if unseen and self._feed is not None:
-            self._feed.settle([Settlement(message, "release") for message in unseen])
+        unseen = [message for message in self._buffer if not message.lease]
+        self._buffer.clear()
+        if self.in_group:
+            self.give_back(unseen)
 
     # -- reading
 
@@ -191,7 +189,7 @@ class Subscription:
         now = self._engine.clock.now()
         gone = [message for message in messages if (until := message.expires_at) is not None and until <= now]
         if gone and self.in_group:
-            self.settle(gone, "expire")
+            self._settle_or_log(gone, "expire")
         return gone
 
     def fetch(self, max_messages: int = 1, timeout: float | None = None) -> list[Delivery]:
@@ -199,11 +197,12 @@ class Subscription:
         list on timeout. With `auto_ack` what the call before returned is acked now. Raises `Closed`."""
         check_range("max_messages", max_messages, 1, MAX_PREFETCH)
         self._finish_handed()
+        found: list[Delivery] = []
         if self._buffer and not self._closed:
             found = [self._buffer.popleft() for _ in range(min(max_messages, len(self._buffer)))]
             if gone := self._drop_expired(found):
                 found = [message for message in found if message not in gone]
-        else:
+        if not found:
             found = self._fetch(max_messages, timeout)
         if self._auto_ack:
             self._handed = found
@@ -248,13 +247,14 @@ class Subscription:
                 return []
         found = feed.fetch(limit, timeout)
         self._delivered += len(found)
-        if self.in_group:
-            self._unsettled += len(found)
         for message in found:
             message.origin = self
-            if not message.lease and self.in_group:
-                message.settled = True
-                self._unsettled -= 1
+        if self.in_group:
+            self._unsettled += len(found)
+            for message in found:
+                if not message.lease:
+                    message.settled = True
+                    self._unsettled -= 1
         return found
 
     def _wait_for_room(self, timeout: float | None) -> float | None:
@@ -282,9 +282,18 @@ class Subscription:
 
     # -- settling
 
-    def ack(self, messages: Sequence[Delivery]) -> None:
+    def ack(self, messages: Delivery | Iterable[Delivery]) -> None:
         """Ack many messages at the price of one. Raises `LeaseLost` when some had gone; the others are acked."""
-        self.settle(messages, "ack")
+        self.settle(self._own(messages), "ack")
+
+    def _own(self, messages: Message | Iterable[Message]) -> list[Delivery]:
+        """Return the messages that are meant. Raises `InvalidOption` for those of another subscription."""
+        chosen = []
+        for message in some_messages(messages):
+            if not isinstance(message, Delivery) or message.origin is not self:
+                raise InvalidOption("messages", message, "it came from another subscription; settle it there")
+            chosen.append(message)
+        return chosen
 
     def settle(
         self,
@@ -297,6 +306,8 @@ class Subscription:
         """Ack or nack messages of this subscription, those that are not settled yet."""
         if delay is not None:
             check_range("delay_seconds", delay, 0, MAX_DELAY_SECONDS)
+        if not isinstance(reason, str):
+            raise InvalidOption("reason", reason, "give text")
         feed = self._feed
         if feed is None:
             raise Closed("the subscription was never opened")
@@ -304,15 +315,20 @@ class Subscription:
         settlements = [Settlement(message, action, delay, reason, error) for message in unsettled]
         followers = self._followers(unsettled) if action == "nack" and self.ordering else []
         settlements += [Settlement(message, "release") for message in followers]
+        if not settlements:
+            return
         try:
             feed.settle(settlements)
         except LeaseLost as lost:
             self._lost += len(lost.offsets)
             self._settled(unsettled, action, len(lost.offsets))
-            raise
-        finally:
             self._settled(followers, "release", 0)
+            raise
+        except BaseException:
+            self._buffer.extendleft(reversed(followers))
+            raise
         self._settled(unsettled, action, 0)
+        self._settled(followers, "release", 0)
 
     def _followers(self, failed: Sequence[Delivery]) -> list[Delivery]:
         """Take out of the buffer what has to wait for the retry of one of these."""
@@ -338,15 +354,19 @@ class Subscription:
     def fail(self, message: Delivery, error: BaseException) -> None:
         """Nack a message whose handler failed, if there is anything to settle."""
         if self.in_group and not message.settled:
-            try:
-                self.settle((message,), "nack", error=f"{type(error).__name__}: {error}")
-            except LeaseLost as lost:
-                runtime.log().warning("%s", lost)
+            self._settle_or_log((message,), "nack", f"{type(error).__name__}: {error}")
 
     def give_back(self, messages: Sequence[Delivery]) -> None:
         """Give messages back that nobody has looked at: they come again, and it does not count as an attempt."""
+        unleased = [message for message in messages if self.in_group and not message.lease]
+        if unleased and self._feed is not None:  # they count as settled, and come again all the same
+            self._feed.settle([Settlement(message, "release") for message in unleased])
+        self._settle_or_log(messages, "release")
+
+    def _settle_or_log(self, messages: Sequence[Delivery], action: str, error: str = "") -> None:
+        """Settle; when a lease was lost the message goes to somebody else, as it must."""
         try:
-            self.settle(messages, "release")
+            self.settle(messages, action, error=error)
         except LeaseLost as lost:
             runtime.log().warning("%s", lost)
 
@@ -360,7 +380,7 @@ class Subscription:
         reach = outgoing.level(durability, self._engine.default_durability)
 
         def commit(acked: Sequence[Message], outputs: Sequence[Output]) -> None:
-            self._commit([m for m in acked if isinstance(m, Delivery)], outputs, reach)
+            self._commit(self._own(acked), outputs, reach)
 
         return Transaction(messages, self._engine, commit)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Unpack
 from tidings.client import outgoing
 from tidings.client.blocking import runtime
 from tidings.client.outgoing import PublishTerms
-from tidings.errors import Closed
+from tidings.errors import Closed, InvalidOption
 from tidings.model.message import Message, Record, set_expiry
 from tidings.model.options import PublishOptions
 from tidings.model.topics import validate_topic
@@ -34,7 +34,7 @@ class Transaction:
         self._commit = commit
         self._acked: dict[Message, None] = {}
         self._outputs: list[Output] = []
-        self._ended = False
+        self._entered = self._ended = False
 
     def publish(self, topic: str, data: Any, **terms: Unpack[PublishTerms]) -> str:
         """Publish a message with the transaction; return its id. The parameters and errors are those of
@@ -62,17 +62,20 @@ class Transaction:
         self._check()
         self._outputs.append(Output(topic, record, options))
 
-    def ack(self, messages: Iterable[Message] | None = None) -> None:
+    def ack(self, messages: Message | Iterable[Message] | None = None) -> None:
         """Ack the messages of the transaction, or some of them, with it."""
         self._check()
-        self._acked.update(dict.fromkeys(self._messages if messages is None else messages))
+        chosen = self._messages if messages is None else some_messages(messages)
+        self._acked.update(dict.fromkeys(chosen))
 
     def _check(self) -> None:
         if self._ended:
             raise Closed("the transaction has ended")
 
     def __enter__(self: X) -> X:
-        self._check()
+        if self._entered:
+            raise Closed("the transaction was begun before; make another one")
+        self._entered = True
         return self
 
     def __exit__(
@@ -81,3 +84,12 @@ class Transaction:
         self._ended = True
         if error is None and (self._acked or self._outputs):
             self._commit(list(self._acked), self._outputs)
+
+
+def some_messages(messages: Message | Iterable[Message]) -> list[Message]:
+    """Return the messages that are meant, also when it is one. Raises `InvalidOption` for anything else."""
+    chosen = [messages] if isinstance(messages, Message) else list(messages)
+    for message in chosen:
+        if not isinstance(message, Message):
+            raise InvalidOption("messages", message, "give a message, or a list of messages")
+    return chosen

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from tidings.engines.embedded.catalog import Topic
+from tidings.engines.embedded.catalog import Log, Topic
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, WouldBlock
 from tidings.engines.embedded.engine import EmbeddedEngine, place_of, sync
+from tidings.engines.embedded.log.syncing import Point
 from tidings.engines.embedded.reading.group import GroupFeed
 from tidings.engines.embedded.reading.tail import TailFeed
 from tidings.engines.embedded.waking.board import LOOK_SECONDS
@@ -32,6 +33,9 @@ THREADS = 4
 """Threads for what may wait. Syncs of one log are shared anyway; more would only queue for the same disk."""
 
 T = TypeVar("T")
+
+Stored = tuple[list[Receipt], list[tuple[Log, Point]]]
+"""Receipts, which hold once the points are synced."""
 
 
 class Ears:
@@ -188,34 +192,34 @@ class AsyncEmbeddedEngine:
         return await self._threads.run(lambda: self._engine.topics(names))
 
     async def publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
-        options = self._engine.check(options)
-        try:
-            return await self._publish(topic, records, options)
-        except TopicFull as full:
-            return await self._publish_later(topic, records, options, full)
-
-    async def _publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
-        bus = self._engine.bus
+        options, bus = self._engine.check(options), self._engine.bus
         if options.deliver_at is not None:
             return await self._threads.run(lambda: bus.schedule(topic, records, options, LOCK_WAIT_SECONDS))
         known = bus.catalog.topics.get(topic)
         if known is None or options.priority not in known.levels:
             await self._threads.run(lambda: bus.destination(topic, records[0], options.priority))
-        receipts, points = await self._threads.attempt(lambda wait: bus.append(topic, records, options, wait))
+        try:
+            receipts, points = await self._append(topic, records, options)
+        except TopicFull as full:
+            receipts, points = await self._append_later(topic, records, options, full)
         if options.durability is Durability.DISK:
             await self._threads.run(lambda: sync(points, receipts))
         return receipts
 
-    async def _publish_later(
+    async def _append(self, topic: str, records: Sequence[Record], options: PublishOptions) -> Stored:
+        bus = self._engine.bus
+        return await self._threads.attempt(lambda wait: bus.append(topic, records, options, wait))
+
+    async def _append_later(
         self, topic: str, records: Sequence[Record], options: PublishOptions, full: TopicFull
-    ) -> list[Receipt]:
-        """Publish when there is room, if the topic's publishers wait for that."""
+    ) -> Stored:
+        """Store the records when there is room, if the topic's publishers wait for that."""
         ears = self._listen()
         with self._engine.waiting(topic, full) as (vacancy, deadline):
             while True:
                 vacancy.again()
                 try:
-                    return await self._publish(topic, records, options)
+                    return await self._append(topic, records, options)
                 except TopicFull:
                     left = deadline - time.monotonic()
                     if left <= 0:

@@ -30,7 +30,7 @@ from tidings.engines.embedded.waking.hub import Hub
 from tidings.engines.embedded.waking.presence import Presence
 from tidings.errors import BusBusy, EngineError, PublishFailed, PublishUnknown, TopicNotFound
 from tidings.model.clock import Clock, SystemClock
-from tidings.model.compression import Compression
+from tidings.model.compression import Compression, choose
 from tidings.model.message import Receipt, Record, set_expiry
 from tidings.model.options import (
     LEASE_SECONDS,
@@ -174,7 +174,7 @@ class Bus:
         self, name: str, records: Sequence[Record], options: PublishOptions, wait: float = LOCK_WAIT_SECONDS
     ) -> tuple[list[Receipt], list[tuple[Log, Point]]]:
         """Store the records; return their receipts, which hold once the points are synced. Raises `TopicFull`."""
-        topic = self.current().catalog.topics.get(name) or self.create_topic(name, None)
+        topic = self.catalog.topics.get(name) or self.create_topic(name, None)
         if not topic.is_plain:
             self._admit(topic, records)
         if self.room is not None:
@@ -188,12 +188,17 @@ class Bus:
 
     def _admit(self, topic: Topic, records: Sequence[Record]) -> None:
         self.admit(topic.name, records)
-        if topic.options.max_length is not None:
-            flow.make_room(self, topic, len(records))
+        self.make_room(topic.name, len(records))
+
+    def make_room(self, name: str, count: int) -> None:
+        """Return when the topic takes `count` messages more. Raises `TopicFull`."""
+        topic = self.catalog.topics.get(name)
+        if topic is not None and topic.options.max_length is not None:
+            flow.make_room(self, topic, count)
 
     def admit(self, name: str, records: Sequence[Record]) -> None:
         """Raise `SchemaMismatch` unless the records fit the topic's schema."""
-        topic = self.current().catalog.topics.get(name)
+        topic = self.catalog.topics.get(name)
         if topic is not None and topic.options.schema is not None:
             schema = parse_schema(topic.options.schema)
             for record in records:
@@ -266,7 +271,7 @@ class Bus:
         terms = topic.options
         if terms.message_ttl is not None:
             set_expiry(records, self.clock.now() + terms.period("message_ttl"))
-        compression = compression or terms.compression
+        compression = compression or choose(terms.compression)
         if terms.delivery is Guarantee.EXACTLY_ONCE:
             return shard.log.append_once(records, terms.period("dedup_window"), wait, compression)
         base, point = shard.log.append(records, wait, compression)
@@ -277,7 +282,7 @@ class Bus:
     def schedule(self, name: str, records: Sequence[Record], options: PublishOptions, wait: float) -> list[Receipt]:
         """Stage records that are to be delivered later."""
         assert options.deliver_at is not None
-        self.current().topic(name)
+        self.topic(name)
         self.admit(name, records)
         entries = [
             Entry(topic=name, record=record, priority=options.priority, due=options.deliver_at) for record in records

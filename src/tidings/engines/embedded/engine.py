@@ -172,36 +172,32 @@ class EmbeddedEngine:
         return self.bus.outbox.cancel(receipt.scheduled, receipt.topic, receipt.message_id)
 
     def publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
-        options = self.check(options)
-        try:
-            return self._publish(topic, records, options)
-        except TopicFull as full:
-            return self._publish_later(topic, records, options, full)
-
-    def _publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
-        bus = self.bus
+        options, bus = self.check(options), self.bus
         if options.deliver_at is not None:
             return bus.schedule(topic, records, options, LOCK_WAIT_SECONDS)
-        receipts, points = bus.append(topic, records, options)
+        try:
+            receipts, points = bus.append(topic, records, options)
+        except TopicFull as full:
+            receipts, points = self._append_later(topic, records, options, full)
         if options.durability is Durability.DISK:
             sync(points, receipts)
         return receipts
 
-    def _publish_later(
+    def _append_later(
         self, topic: str, records: Sequence[Record], options: PublishOptions, full: TopicFull
-    ) -> list[Receipt]:
-        """Publish when there is room, if the topic's publishers wait for that."""
-        hub = self.bus.hub
+    ) -> tuple[list[Receipt], list[tuple[Log, Point]]]:
+        """Store the records when there is room, if the topic's publishers wait for that."""
+        bus = self.bus
         with self.waiting(topic, full) as (vacancy, deadline):
             while True:
                 vacancy.again()
                 try:
-                    return self._publish(topic, records, options)
+                    return bus.append(topic, records, options)
                 except TopicFull:
                     left = deadline - time.monotonic()
                     if left <= 0:
                         raise
-                    hub.wait(vacancy, left)
+                    bus.hub.wait(vacancy, left)
 
     @contextmanager
     def waiting(self, topic: str, full: TopicFull) -> Iterator[tuple[Vacancy, float]]:

@@ -8,6 +8,7 @@ log from that end on: it is there, or it never will be.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -45,6 +46,8 @@ class Yard(Protocol):
     def slot(self) -> int: ...
 
     def admit(self, name: str, records: Sequence[Record]) -> None: ...
+
+    def make_room(self, name: str, count: int) -> None: ...
 
     def destination(self, topic: str, record: Record, priority: int) -> Shard: ...
 
@@ -117,10 +120,12 @@ class Pump:
         self.finish()
         return bool(taken)
 
-    def prepare(self, outputs: Iterable[Output], shards: dict[int, Shard]) -> list[Entry]:
+    def prepare(self, outputs: Sequence[Output], shards: dict[int, Shard]) -> list[Entry]:
         """Return the entries of outputs: those due now are to be moved by this process, to the shards given back."""
         yard = self._yard
         entries = []
+        for topic, count in Counter(output.topic for output in outputs).items():
+            yard.make_room(topic, count)
         for output in outputs:
             options = output.options
             yard.admit(output.topic, (output.record,))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Any, Optional
+from uuid import UUID
 
 import msgspec
 
@@ -50,16 +52,20 @@ def _python(kind: Type) -> Any:
         return list[_python(kind.items[0])]  # type: ignore[misc]
     if kind.kind == "MAP":
         return dict[_python(kind.items[0]), _python(kind.items[1])]  # type: ignore[misc]
-    return _python_scalar(kind.kind)
+    return _SCALARS[kind.kind]
 
 
-def _python_scalar(kind: str) -> Any:
-    from datetime import date, datetime
-    from uuid import UUID
-
-    names = {"STRING": str, "INT": int, "FLOAT": float, "BOOL": bool, "TIMESTAMP": datetime, "DATE": date}
-    return {**names, "UUID": UUID, "BYTES": bytes, "ANY": Any}[kind]
-
+_SCALARS: dict[str, Any] = {
+    "STRING": str,
+    "INT": int,
+    "FLOAT": float,
+    "BOOL": bool,
+    "TIMESTAMP": datetime,
+    "DATE": date,
+    "UUID": UUID,
+    "BYTES": bytes,
+    "ANY": Any,
+}
 
 _NOT_NULL = str | int | float | bool | list[Any] | dict[str, Any]
 """ANY NOT NULL."""

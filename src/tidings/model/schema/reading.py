@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
+
+from msgspec import inspect
 
 from tidings.errors import InvalidOption
 from tidings.model.schema.columns import (
@@ -105,23 +107,21 @@ class _Annotations:
         return Field(at.rpartition(_STEP)[2], self.type(info, at, depth), required and not nullable)
 
     def described(self, annotation: Any, at: str) -> Any:
-        from msgspec import inspect  # here, as only those who give a class need it
-
         try:
             return inspect.type_info(annotation)
         except (TypeError, ValueError, NameError, AttributeError, RecursionError) as error:
-            self.refuse(at or _culprit(annotation, inspect.type_info), str(error), error)
+            self.refuse(at or _culprit(annotation), str(error), error)
 
     def type(self, info: Any, at: str, depth: int) -> Type:
         """The type of what is described; `depth` types are around it."""
-        name = type(info).__name__
-        if name in _SCALARS:
-            return Type(_SCALARS[name])
-        if name not in _NESTED:
-            self.refuse(at, f"a schema has no type for {name.removesuffix('Type')}")
+        what = type(info)
+        if what in _SCALARS:
+            return Type(_SCALARS[what])
+        if what not in _NESTED:
+            self.refuse(at, f"a schema has no type for {what.__name__.removesuffix('Type')}")
         if depth >= MAX_DEPTH:
             self.refuse(at, f"there are more than {MAX_DEPTH} types inside of each other, or it contains itself")
-        return _NESTED[name](self, info, at, depth + 1)
+        return _NESTED[what](self, info, at, depth + 1)
 
     def element(self, info: Any, at: str, depth: int) -> Type:
         """The type of the elements of a list or map."""
@@ -148,8 +148,6 @@ def _join(path: str, name: str) -> str:
 
 def _without_none(info: Any) -> tuple[Any, bool]:
     """What is described besides None, and whether None is allowed; Any allows it."""
-    from msgspec import inspect
-
     if isinstance(info, inspect.UnionType):
         kinds = tuple(each for each in info.types if not isinstance(each, inspect.NoneType))
         nullable = len(kinds) < len(info.types) or any(_without_none(each)[1] for each in kinds)
@@ -159,14 +157,12 @@ def _without_none(info: Any) -> tuple[Any, bool]:
     return info, isinstance(info, inspect.AnyType) or getattr(info, "cls", None) is object
 
 
-def _culprit(kind: Any, read: Callable[[Any], Any]) -> str:
+def _culprit(kind: Any) -> str:
     """The first field of a class whose annotation cannot be read; empty when there is none."""
-    from typing import get_type_hints
-
     name = ""
     try:
         for name, annotation in get_type_hints(kind, include_extras=True).items():  # noqa: B007  # told in `except`
-            read(annotation)
+            inspect.type_info(annotation)
     except (TypeError, NameError, AttributeError):
         return name
     return ""
@@ -193,9 +189,11 @@ def _map(reader: _Annotations, info: Any, at: str, depth: int) -> Type:
 
 
 def _union(reader: _Annotations, info: Any, at: str, depth: int) -> Type:
-    if {reader.type(each, at, depth).kind for each in info.types} != {"INT", "FLOAT"}:
-        reader.refuse(at, "a column has one type, not several")
-    return Type("FLOAT")
+    kinds = {str(kind): kind for kind in (reader.type(each, at, depth) for each in info.types)}
+    for widest in (("ANY", *kinds), ("FLOAT", "INT"), tuple(kinds)[:1]):
+        if widest[0] in kinds and kinds.keys() <= set(widest):
+            return kinds[widest[0]]
+    reader.refuse(at, "a column has one type, not several")
 
 
 def _enum(reader: _Annotations, info: Any, at: str, depth: int) -> Type:
@@ -255,35 +253,35 @@ def _model_fields(model: Any, fields: Mapping[str, Any]) -> Iterator[tuple[str, 
         yield (aliased and field.alias) or name, field.return_type, True
 
 
-_SCALARS = {
-    "StrType": "STRING",
-    "DecimalType": "STRING",
-    "IntType": "INT",
-    "FloatType": "FLOAT",
-    "BoolType": "BOOL",
-    "DateTimeType": "TIMESTAMP",
-    "DateType": "DATE",
-    "UUIDType": "UUID",
-    "BytesType": "BYTES",
-    "ByteArrayType": "BYTES",
-    "MemoryViewType": "BYTES",
-    "AnyType": "ANY",
+_SCALARS: dict[type, str] = {
+    inspect.StrType: "STRING",
+    inspect.DecimalType: "STRING",
+    inspect.IntType: "INT",
+    inspect.FloatType: "FLOAT",
+    inspect.BoolType: "BOOL",
+    inspect.DateTimeType: "TIMESTAMP",
+    inspect.DateType: "DATE",
+    inspect.UUIDType: "UUID",
+    inspect.BytesType: "BYTES",
+    inspect.ByteArrayType: "BYTES",
+    inspect.MemoryViewType: "BYTES",
+    inspect.AnyType: "ANY",
 }
-"""By the name of the class with which msgspec describes an annotation."""
+"""By the class with which msgspec describes an annotation."""
 
-_NESTED: dict[str, Callable[[_Annotations, Any, str, int], Type]] = {
-    "ListType": _list,
-    "SetType": _list,
-    "FrozenSetType": _list,
-    "VarTupleType": _list,
-    "TupleType": _tuple,
-    "DictType": _map,
-    "UnionType": _union,
-    "EnumType": _enum,
-    "LiteralType": _literal,
-    "StructType": _object,
-    "DataclassType": _object,
-    "TypedDictType": _object,
-    "NamedTupleType": _named_tuple,
-    "CustomType": _custom,
+_NESTED: dict[type, Callable[[_Annotations, Any, str, int], Type]] = {
+    inspect.ListType: _list,
+    inspect.SetType: _list,
+    inspect.FrozenSetType: _list,
+    inspect.VarTupleType: _list,
+    inspect.TupleType: _tuple,
+    inspect.DictType: _map,
+    inspect.UnionType: _union,
+    inspect.EnumType: _enum,
+    inspect.LiteralType: _literal,
+    inspect.StructType: _object,
+    inspect.DataclassType: _object,
+    inspect.TypedDictType: _object,
+    inspect.NamedTupleType: _named_tuple,
+    inspect.CustomType: _custom,
 }

@@ -58,6 +58,58 @@ async def _disk(place: Place, client: AsyncClient) -> None:
     assert receipt.durability is Durability.DISK
 
 
+def _with(**options: Any) -> Ask:
+    """Ask for a topic with these options."""
+
+    async def ask(place: Place, client: AsyncClient) -> None:
+        await client.create_topic(place.topic(), TopicOptions(**options))
+
+    return ask
+
+
+async def _transactions(place: Place, client: AsyncClient) -> None:
+    async with client.subscribe(place.topic(), auto_ack=False) as subscription:
+        await client.publish(place.topic(), "in")
+        (message,) = await take(subscription, 1)
+        async with message.transaction() as transaction:
+            await transaction.publish(place.topic("out"), "out")
+
+
+async def _dead_letters(place: Place, client: AsyncClient) -> None:
+    await client.create_topic(place.topic(), TopicOptions(max_retries=1))
+    assert await client.dead_letters(place.topic()).count() == 0
+
+
+async def _expiry(place: Place, client: AsyncClient) -> None:
+    await client.publish(place.topic(), 1, ttl_seconds=1)
+
+
+async def _delay(place: Place, client: AsyncClient) -> None:
+    assert await client.cancel(await client.publish(place.topic(), 1, delay_seconds=60))
+
+
+async def _priority(place: Place, client: AsyncClient) -> None:
+    async with client.subscribe(place.topic(), priority_order=True):
+        await client.publish(place.topic(), 1, priority="high")
+
+
+async def _ordering(place: Place, client: AsyncClient) -> None:
+    async with client.subscribe(place.topic(), consumer_group=place.group(), ordering=True):
+        pass
+
+
+async def _compression(place: Place, client: AsyncClient) -> None:
+    await client.publish(place.topic(), 1, compression="gzip")
+
+
+async def _alter(place: Place, client: AsyncClient) -> None:
+    await client.alter_topic(place.topic("elsewhere"), retry_delay=1)
+
+
+async def _statistics(place: Place, client: AsyncClient) -> None:
+    assert (await client.statistics(place.topic("elsewhere"))).published == 0
+
+
 ASKING: dict[Capability, Ask] = {
     Capability.GROUPS: _groups,
     Capability.REPLAY: _replay,
@@ -68,6 +120,20 @@ ASKING: dict[Capability, Ask] = {
     Capability.LAG: _lag,
     Capability.OS_DURABILITY: _os,
     Capability.DISK_DURABILITY: _disk,
+    Capability.AT_MOST_ONCE: _with(delivery="at_most_once"),
+    Capability.DEDUPLICATION: _with(delivery="exactly_once"),
+    Capability.TRANSACTIONS: _transactions,
+    Capability.DEAD_LETTERS: _dead_letters,
+    Capability.EXPIRY: _expiry,
+    Capability.DELAY: _delay,
+    Capability.PRIORITY: _priority,
+    Capability.ORDERING: _ordering,
+    Capability.MAX_LENGTH: _with(max_length=10),
+    Capability.MAX_SUBSCRIBERS: _with(max_subscribers=10),
+    Capability.COMPRESSION: _compression,
+    Capability.SCHEMA: _with(schema="id INT"),
+    Capability.ALTER: _alter,
+    Capability.STATISTICS: _statistics,
 }
 """How a user asks for each. Several processes cannot be asked for: who does not declare them has no URL to share."""
 

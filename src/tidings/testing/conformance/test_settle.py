@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tidings import AsyncClient, AsyncSubscription, InvalidOption, LeaseLost
+from tidings import AsyncClient, AsyncSubscription, InvalidOption, LeaseLost, TopicOptions
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.case import case
 from tidings.testing.conformance.stage.place import Place, data, expect_nothing, take, until
@@ -155,6 +155,8 @@ async def test_failures_hold_nobody_up(place: Place) -> None:
 async def test_consumers_that_fail_and_leave_lose_nothing(place: Place) -> None:
     """Three nack everything they see, many times over, and go; the next one gets all of it."""
     client = place.client()
+    if Capability.DEAD_LETTERS in place.subject.capabilities:
+        await client.create_topic(place.topic(), TopicOptions(max_retries=1000))
     await fill(place, client, range(50))
     for _ in range(3):
         async with manual(place, client) as subscription:

@@ -147,7 +147,7 @@ def _worn_out(declared: Declared | None, reader: Reader, letter: Buried) -> str:
 def _waiting(history: History) -> Iterator[Violation]:
     for topic, waiting in history.waiting.items():
         publishes = [each for each in history.publishes.values() if each.first.topic == topic]
-        later = [each for each in publishes if each.first.due > waiting.at and not each.failed and not each.cancelled]
+        later = [each for each in publishes if each.due > waiting.at and not each.failed and not each.cancelled]
         certain = [each for each in later if each.receipt is not None and not each.cancelling]
         if not len(certain) <= waiting.scheduled <= len(later):
             bounds = f"{len(certain)} to {len(later)}"

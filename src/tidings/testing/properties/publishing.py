@@ -60,7 +60,7 @@ def missing_from(history: History, reader: Reader) -> list[Publish]:
 def _accounted(reader: Reader, publish: Publish) -> bool:
     assert reader.drained is not None
     came = publish.first.id in reader.by_id or publish.first.id in reader.dead
-    later = max(publish.first.at, publish.first.due) > reader.drained.at
+    later = max(publish.first.at, publish.overdue) > reader.drained.at
     return came or later or publish.expires > 0 or publish.cancelling
 
 

@@ -27,7 +27,7 @@ def in_time(history: History) -> list[Violation]:
 
 
 def _untimely(publish: Publish, delivered: Delivered) -> str:
-    early = publish.first.due - delivered.at
+    early = publish.due - delivered.at
     if early > TOLERANCE:
         return f"{early} ns before it was due"
     expires = delivered.expires or publish.expires

@@ -86,7 +86,10 @@ class FileLog:
         """
         body = make_body(records, compression)
         now_ns = self._stamps.now_ns()
-        self._enter_to_write(wait)
+        try:
+            self._enter(wait)
+        except OSError as error:
+            raise _not_stored(self._folder, error) from error
         try:
             segment = self._writable(now_ns)
             return self._append(segment, body, now_ns), (segment.base, segment.end)
@@ -104,7 +107,10 @@ class FileLog:
         """
         body = make_body(records, compression)
         now_ns = self._stamps.now_ns()
-        self._enter_to_write(wait)
+        try:
+            self._enter(wait)
+        except OSError as error:
+            raise _not_stored(self._folder, error) from error
         try:
             segment = self._writable(now_ns)
             since = now_ns - int(window * 1e9)
@@ -129,12 +135,6 @@ class FileLog:
             self._write_mark(segment)
         self._post(base + body.count)
         return base
-
-    def _enter_to_write(self, wait: float) -> None:
-        try:
-            self._enter(wait)
-        except OSError as error:
-            raise _not_stored(self._folder, error) from error
 
     def sync(self, point: Point) -> None:
         """Return when the log is durable up to `point`. Raises `PublishUnknown` when that could not be proven."""

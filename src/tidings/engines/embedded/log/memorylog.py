@@ -25,7 +25,7 @@ class MemoryLog:
     def __init__(self, limits: LogLimits, stamps: Stamps) -> None:
         self._limits = limits
         self._stamps = stamps
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         self._batches: list[Batch] = []
         self._bases: list[int] = []
         self._first = 0
@@ -38,9 +38,19 @@ class MemoryLog:
         self, records: Sequence[Record], wait: float = LOCK_WAIT_SECONDS, compression: Compression | None = None
     ) -> tuple[int, Point]:
         """Append the records; return the first offset, and a point for `sync`. Memory is not compressed."""
-        batch = _batch(records)
+        stored = [StoredRecord(r.id, r.content_type, r.data, r.key, r.headers, r.extra) for r in records]
+        size = sum([len(record.data) for record in stored])
         with self._mutex:
-            return self._append(batch), (0, self._next)
+            self._check()
+            base, now_ns = self._next, self._stamps.now_ns()
+            last_ns = self._batches[-1].time_ns if self._batches else 0
+            self._batches.append(Batch(base, max(now_ns, last_ns), stored, has_extra(stored)))
+            self._bases.append(base)
+            self._next += len(stored)
+            self._bytes += size
+            if self._is_surplus(now_ns):
+                self._trim(now_ns)
+            return base, (0, self._next)
 
     def append_once(
         self, records: Sequence[Record], window: float, wait: float, compression: Compression | None = None
@@ -53,23 +63,9 @@ class MemoryLog:
             known = self._seen.find(records, since, end, lambda at: [], lambda time_ns: end)
             placed, fresh = place_once(known, records, end)
             if fresh:
-                batch = _batch(fresh)
-                self._append(batch)
-                self._seen.remember(batch.base, batch.time_ns, fresh, since)
+                base = self.append(fresh)[0]
+                self._seen.remember(base, self._batches[-1].time_ns, fresh, since)
             return placed, (0, self._next)
-
-    def _append(self, batch: Batch) -> int:
-        self._check()
-        base, now_ns = self._next, self._stamps.now_ns()
-        last_ns = self._batches[-1].time_ns if self._batches else 0
-        batch.base, batch.time_ns = base, max(now_ns, last_ns)
-        self._batches.append(batch)
-        self._bases.append(base)
-        self._next += len(batch.records)
-        self._bytes += _size(batch)
-        if self._is_surplus(now_ns):
-            self._trim(now_ns)
-        return base
 
     def _check(self) -> None:
         if self._gone:
@@ -150,12 +146,6 @@ class MemoryLog:
 
     def close(self) -> bool:
         return True
-
-
-def _batch(records: Sequence[Record]) -> Batch:
-    """Return a batch without its place."""
-    stored = [StoredRecord(r.id, r.content_type, r.data, r.key, r.headers, r.extra) for r in records]
-    return Batch(0, 0, stored, has_extra(stored))
 
 
 def _size(batch: Batch) -> int:

@@ -193,6 +193,7 @@ class BaseFeed(ABC, Generic[M]):
         target = terms.dead_letters_of(message.topic)
         if target is None or (cause in ("expire", "lapse") and not terms.dead_letter_expired):
             return None
+        self.bus.topic(target)  # now, so that whoever looks for dead letters finds where they will be
         said, error = settlement.reason, settlement.error
         reason = REASONS.get(cause) or said or "rejected"
         record = bury(message, self._spec.group, reason, error or (said if said != reason else ""), self.clock.now())

@@ -103,7 +103,8 @@ class GroupFeed(BaseFeed[M]):
                 self._give_back(claims, ())
                 raise
         if len(pages) > 1 and not self._spec.priority_order:
-            pages.sort(key=lambda page: (page.is_new, page.time_ns if page.is_new else 0))
+            retries_first = not self._spec.ordering
+            pages.sort(key=lambda page: 0 if retries_first and not page.is_new else page.time_ns)
         found: list[M] = []
         for page in pages:
             found += page.messages

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tidings import AsyncClient, InvalidOption, TooManySubscribers, TopicFull, TopicOptions
+from tidings import AsyncClient, InvalidOption, TopicOptions
+from tidings.errors import TooManySubscribers, TopicFull
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.case import case
 from tidings.testing.conformance.stage.consuming import expect_end, fill, manual, prepare, standing

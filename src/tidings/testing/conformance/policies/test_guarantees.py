@@ -26,7 +26,7 @@ async def once(place: Place, client: AsyncClient, **options: Any) -> None:
 # -- at most once
 
 
-@case(Capability.GROUPS, Capability.AT_MOST_ONCE)
+@case(Capability.GROUPS, Capability.AT_MOST_ONCE, Capability.DEAD_LETTERS)
 async def test_at_most_once_is_settled_when_it_is_fetched(place: Place) -> None:
     """It is no lag then, and nobody's; acking it, or giving it up, does nothing and is no error."""
     client = place.client()

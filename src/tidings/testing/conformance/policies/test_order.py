@@ -214,7 +214,7 @@ async def test_a_handler_that_fails_sees_each_key_in_order(place: Place) -> None
     await expect_end(place, client)
 
 
-@case(*ORDERING)
+@case(*ORDERING, Capability.DEAD_LETTERS)
 async def test_order_survives_consumers_that_fail_come_and_go(place: Place) -> None:
     """Several at once, each for a short while: what is acked of a key is acked in its order, once."""
     client = place.client()

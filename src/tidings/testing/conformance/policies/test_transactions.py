@@ -12,17 +12,17 @@ from tidings import (
     InvalidTopic,
     LeaseLost,
     TidingsError,
-    TopicFull,
     TopicOptions,
     UnencodableData,
 )
+from tidings.errors import TopicFull
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.case import case
 from tidings.testing.conformance.stage.consuming import AT_ONCE, expect_end, fill, manual, prepare, standing
 from tidings.testing.conformance.stage.place import Place, data, expect_nothing, take, until
 from tidings.testing.conformance.stage.worker import Worker
 
-TRANSACTIONS = (Capability.GROUPS, Capability.TRANSACTIONS)
+TRANSACTIONS = (Capability.GROUPS, Capability.TRANSACTIONS, Capability.REPLAY)
 
 
 class Undone(Exception):
@@ -339,7 +339,7 @@ async def test_a_known_id_is_not_published_again(place: Place) -> None:
     await expect_end(place, client)
 
 
-@case(Capability.PROCESSES, *TRANSACTIONS)
+@case(Capability.PROCESSES, *TRANSACTIONS, Capability.DEAD_LETTERS)
 async def test_a_killed_worker_leaves_each_output_once(place: Place) -> None:
     """Killed again and again in the middle of its transactions: in the end each input has exactly one output."""
     client = place.client()

@@ -51,7 +51,8 @@ class InThreads:
     def _wrap(self, found: Any) -> Any:
         if isinstance(found, list):
             return [self._wrap(each) for each in found]
-        return InThreads(found, self._threads) if type(found).__module__.startswith(BLOCKING) else found
+        blocking = any(kind.__module__.startswith(BLOCKING) for kind in type(found).__mro__)
+        return InThreads(found, self._threads) if blocking else found
 
     async def __aenter__(self) -> Any:
         entered = await self._call(self.blocking.__enter__)
