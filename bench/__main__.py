@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from bench import rivals
-from bench.measure import Row, Setting
+from bench.measuring import rivals
+from bench.measuring.sides import Row, Setting
 
 GROUPS = ("publish_serial", "batches", "latency", "fanout", "backlog", "policies", "cold_start")
 README = Path(__file__).with_name("README.md")

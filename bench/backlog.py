@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.measure import OURS, Goal, Result, Round, Row, Setting, rate, sample, take_turns
-from bench.processes import child
+from bench.measuring.processes import child
+from bench.measuring.sides import OURS, Goal, Result, Round, Row, Setting, rate, sample, take_turns
 
 if TYPE_CHECKING:
     from tidings import Client, Subscription

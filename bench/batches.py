@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bench import rivals
-from bench.measure import OURS, Goal, Round, Row, Setting, Side, sample, take_turns
-from bench.processes import Child, child
+from bench.measuring import rivals
+from bench.measuring.processes import Child, child
+from bench.measuring.sides import OURS, Goal, Round, Row, Setting, Side, sample, take_turns
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as Nats

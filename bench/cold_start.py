@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.measure import OURS, Goal, Missing, Result, Round, Row, Setting, take_turns
+from bench.measuring.sides import OURS, Goal, Missing, Result, Round, Row, Setting, take_turns
 
 ROUNDS = 15
 COMMAND_SECONDS = 30.0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from bench.measure import OURS, Goal, Round, Row, Setting, rate, sample, take_turns
+from bench.measuring.sides import OURS, Goal, Round, Row, Setting, rate, sample, take_turns
 
 if TYPE_CHECKING:
     from tidings import Client, Subscription

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from bench import rivals
-from bench.measure import OURS, Goal, Missing, Result, Round, Row, Setting, sample, take_turns
-from bench.processes import Child, child
+from bench.measuring import rivals
+from bench.measuring.processes import Child, child
+from bench.measuring.sides import OURS, Goal, Missing, Result, Round, Row, Setting, sample, take_turns
 
 RATE = 1_000
 TOPIC = "ticks"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bench.measure import OURS, Goal, Result, Round, Row, Setting, rate, sample, take_turns
+from bench.measuring.sides import OURS, Goal, Result, Round, Row, Setting, rate, sample, take_turns
 
 if TYPE_CHECKING:
     from tidings import Client, Delivery, Subscription

@@ -10,9 +10,9 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
-from bench import rivals
-from bench.measure import OURS, Goal, Round, Row, Setting, Side, rate, sample, take_turns
-from bench.processes import child
+from bench.measuring import rivals
+from bench.measuring.processes import child
+from bench.measuring.sides import OURS, Goal, Round, Row, Setting, Side, rate, sample, take_turns
 
 TOPIC = "orders"
 GROUP = "billing"

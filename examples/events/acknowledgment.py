@@ -4,8 +4,12 @@ Run: python examples/events/acknowledgment.py
 """
 
 import asyncio
+import logging
+import sys
 
-from tidings import AsyncClient, Message
+from tidings import AsyncClient, Message, TopicOptions
+
+logger = logging.getLogger("orders")
 
 
 class ProcessingError(Exception):
@@ -23,30 +27,42 @@ async def process_order(message: Message) -> None:
         raise ProcessingError("the payment service is away")
 
 
-async def main() -> None:
-    async with AsyncClient() as client:
-        await client.create_group("order_notifications", "billing")
-        for order_id, total in ((1, 10), (2, 20), (3, -1)):
-            await client.publish("order_notifications", {"order_id": order_id, "total": total})
+async def manual_acknowledgment(client: AsyncClient, orders: int) -> None:
+    """Fine-grained control over message acknowledgment"""
+    async with client.subscribe("order_book", consumer_group="billing", auto_ack=False) as sub:
+        async for message in sub:
+            order = f"order {message['order_id']}, attempt {message.attempt}"
+            try:
+                # Process message
+                await process_order(message)
+                # Explicitly acknowledge
+                await message.ack()
+                logger.info(f"Processed and acked: {order}")
+            except ProcessingError as e:
+                # Negative acknowledgment (requeue)
+                await message.nack(requeue=True)
+                logger.error(f"Failed to process {order}: {e}")
+                continue
+            except FatalError as e:
+                # Dead letter (don't requeue)
+                await message.nack(requeue=False, reason=str(e))
+                logger.critical(f"Fatal error on {order}: {e}")
+            orders -= 1
+            if orders == 0:
+                break
 
-        settled = 0
-        async with client.subscribe("order_notifications", consumer_group="billing", auto_ack=False) as orders:
-            async for message in orders:
-                order = f"order {message['order_id']}, attempt {message.attempt}"
-                try:
-                    await process_order(message)
-                    await message.ack()
-                    print(f"{order}: processed and acked")
-                except ProcessingError as error:
-                    await message.nack(delay_seconds=0.1)
-                    print(f"{order}: to be tried again ({error})")
-                    continue
-                except FatalError as error:
-                    await message.nack(requeue=False)
-                    print(f"{order}: given up ({error})")
-                settled += 1
-                if settled == 3:
-                    break
+
+async def main() -> None:
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
+    async with AsyncClient() as client:
+        await client.create_topic("order_book", TopicOptions(retry_delay=0.1))
+        await client.create_group("order_book", "billing")
+        for order_id, total in ((1, 10), (2, 20), (3, -1)):
+            await client.publish("order_book", {"order_id": order_id, "total": total})
+        await manual_acknowledgment(client, orders=3)
+        for dead in await client.dead_letters("order_book").list():
+            print(f"given up: {dead.message.data}, because of {dead.story.reason}")
+        await client.dead_letters("order_book").purge()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Message flow metrics: counters and latencies beside the code that publishes and consumes.
 
-Plain counters stand for those of prometheus_client, whose `Counter(...).labels(topic=...).inc()` fits in the same places.
+Plain counters stand for those of prometheus_client: its `Counter.labels(topic=...).inc()` fits in the same places.
 
 Run: python examples/monitoring/flow_metrics.py
 """

@@ -7,7 +7,8 @@ import asyncio
 
 from tidings import AsyncClient, TopicOptions
 
-PAYMENTS = [{"payment": 1, "card": "ok"}, {"payment": 2, "card": "expired"}]
+PAYMENTS = [{"payment": 1, "bank": "A"}, {"payment": 2, "bank": "B"}]
+away = {"B"}  # banks that do not answer
 
 
 async def process_payments(client: AsyncClient) -> None:
@@ -15,11 +16,11 @@ async def process_payments(client: AsyncClient) -> None:
     async with client.subscribe("payment_processing", consumer_group="payments", auto_ack=False) as sub:
         while messages := await sub.fetch(1, timeout=1):
             (message,) = messages
-            if message["card"] == "expired" and "new-card" not in message.headers:
-                print(f"payment {message['payment']}, attempt {message.attempt}: refused")
-                await message.nack(reason="card refused")
+            if message["bank"] in away:
+                print(f"payment {message['payment']}, attempt {message.attempt}: no answer")
+                await message.nack(reason="no answer")
             else:
-                print(f"payment {message['payment']}: paid")
+                print(f"payment {message['payment']}, attempt {message.attempt}: paid")
                 await message.ack()
 
 
@@ -27,8 +28,7 @@ async def process_failed_payments(client: AsyncClient) -> None:
     """Handle messages that exceeded retry limit"""
     async with client.subscribe("payment_failures", consumer_group="support", from_beginning=True) as sub:
         async for failed_message in sub:
-            story = {name.removeprefix("tidings-dead-"): value for name, value in failed_message.headers.items()}
-            print(f"support: payment {failed_message['payment']}, {story['reason']}, {story['attempts']} attempts")
+            print(f"support: payment {failed_message['payment']}, {failed_message.headers['tidings-dead-reason']}")
             break
 
 
@@ -43,10 +43,11 @@ async def main() -> None:
         await process_failed_payments(client)
 
         letters = client.dead_letters("payment_processing")
-        print(f"dead letters: {await letters.count()}")
+        for dead in await letters.list():
+            print(f"group {dead.story.group} gave it up after {dead.story.attempts} attempts: {dead.story.error}")
+        away.clear()
         print(f"sent back: {await letters.redrive()}, left: {await letters.count()}")
         await process_payments(client)
-        await letters.purge()
 
 
 if __name__ == "__main__":

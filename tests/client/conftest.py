@@ -1,14 +1,22 @@
-"""A client on an engine that stores nothing, so that a test sees what the client asks of it."""
+"""A client on an engine that stores nothing, so that a test sees what the client asks of it; and both clients on an
+engine in memory whose clock the test turns."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, cast
 
 import pytest
 
 from tests.client.fakes import FakeEngine, FakeFeed
-from tidings import AsyncClient
+from tidings import AsyncClient, Client
 from tidings.client.aio import runtime
+from tidings.engines.embedded.aio import AsyncEmbeddedEngine
+from tidings.engines.embedded.bus import BusOptions
+from tidings.engines.embedded.engine import EmbeddedEngine
+from tidings.testing.clock import ManualClock
+from tidings.testing.conformance.stage.threads import InThreads
 
 
 @pytest.fixture
@@ -29,3 +37,24 @@ def feed(engine: FakeEngine) -> FakeFeed:
 async def client(engine: FakeEngine) -> AsyncIterator[AsyncClient]:
     async with AsyncClient("fake:") as client:
         yield client
+
+
+class Bus(NamedTuple):
+    """A client on a bus in memory, and the hands of its clock."""
+
+    client: AsyncClient
+    clock: ManualClock
+
+
+@pytest.fixture(params=["async", "blocking"])
+async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+    """The test runs once with each client; the blocking one comes behind the names of the other."""
+    clock = ManualClock()
+    engine = EmbeddedEngine("", BusOptions(), memory=True, clock=clock)
+    if request.param == "async":
+        async with AsyncClient(AsyncEmbeddedEngine(engine)) as client:
+            yield Bus(client, clock)
+        return
+    with ThreadPoolExecutor(8) as threads:
+        async with cast(AsyncClient, InThreads(Client(engine), threads)) as client:
+            yield Bus(client, clock)

@@ -11,7 +11,7 @@ import hashlib
 import os
 import select
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,13 +32,13 @@ PATIENCE_SECONDS: Final = 30.0  # for any orderly end; a worker that takes longe
 class Running:
     """A forked worker."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, act: Callable[[Work], int] = program.main) -> None:
         self.work = work
         self.pid = os.fork()
         if self.pid == 0:
             code = 1
             try:
-                code = program.main(work)
+                code = act(work)
             finally:
                 os._exit(code)
         self.exit: int | None = None
@@ -85,12 +85,12 @@ class Experiment:
             worker.wait()
         self._writer.close()
 
-    def start(self, role: str, **fields: Any) -> Running:
-        """Fork a worker."""
+    def start(self, role: str, act: Callable[[Work], int] = program.main, **fields: Any) -> Running:
+        """Fork a worker, which does what its role says."""
         self._started += 1
         name = f"{role}{self._started}"
         fields = {"group": name, "policies": self.policies, **fields}
-        worker = Running(Work(role=role, name=name, url=self.url, folder=str(self.folder), **fields))
+        worker = Running(Work(role=role, name=name, url=self.url, folder=str(self.folder), **fields), act)
         self.running.append(worker)
         return worker
 

@@ -134,7 +134,8 @@ async def test_deliveries_are_repeated_and_overtaken(client: AsyncClient, faults
         found = await take(subscription, 5)
         assert Counter(data(found)) == {0: 2, 1: 1, 2: 1, 3: 1}
         assert data(found).index(1) > data(found).index(3)
-        await subscription.ack(found)
+        for message in found:
+            await message.ack()
         await expect_nothing(subscription)
     assert await client.get_consumer_lag("t", "g") == 0
     assert [fault.kind for fault in faults.injected] == ["repeat", "delay"]

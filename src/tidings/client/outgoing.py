@@ -8,14 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypedDict
 
-from msgspec import Struct
-
 from tidings.errors import InvalidOption, MessageTooLarge, UnencodableData, UnsupportedFeature
 from tidings.model.capability import Capability
 from tidings.model.clock import Clock
 from tidings.model.codec import encode
 from tidings.model.compression import choose
-from tidings.model.message import Record
+from tidings.model.message import Record, set_expiry
 from tidings.model.options import (
     MAX_BATCH_BYTES,
     MAX_HEADER_BYTES,
@@ -47,13 +45,6 @@ class PublishTerms(TypedDict, total=False):
     durability: Durability | str | None
 
 
-class Terms(Struct, frozen=True, gc=False):
-    """How to publish: the engine's part of it, and when the messages expire, in seconds since the epoch."""
-
-    options: PublishOptions
-    expires_at: float | None = None
-
-
 class Target(Protocol):
     """What is needed of an engine."""
 
@@ -72,24 +63,24 @@ def plain(durability: Durability | str | None, default: Durability) -> PublishOp
     return _PLAIN[default if durability is None else level(durability, default)]
 
 
-def make_terms(engine: Target, terms: PublishTerms) -> Terms:
-    """Check the parameters of a publish against what the engine can do."""
+def apply(engine: Target, terms: PublishTerms, records: Sequence[Record]) -> PublishOptions:
+    """Check the parameters of a publish against what the engine can do; return the engine's part of them, and let the
+    records expire as they say."""
     for unknown in terms.keys() - PublishTerms.__annotations__.keys():
         raise InvalidOption(unknown, terms.get(unknown), f"give {', '.join(PublishTerms.__annotations__)}")
     durability = level(terms.get("durability"), engine.default_durability)
     priority = check_priority(terms.get("priority", NORMAL_PRIORITY))
     compression = choose(terms.get("compression"))
-    now = engine.clock.now()
+    now, ttl = engine.clock.now(), terms.get("ttl_seconds")
     deliver_at = _deliver_at(terms.get("delay_seconds"), terms.get("deliver_at"), now)
-    expires_at = None
-    if (ttl := terms.get("ttl_seconds")) is not None:
-        check_range("ttl_seconds", ttl, 0.001, MAX_SCHEDULE_SECONDS)
-        expires_at = max(deliver_at or now, now) + ttl
     demand(engine, Capability.PRIORITY, priority != NORMAL_PRIORITY)
     demand(engine, Capability.COMPRESSION, compression is not None)
     demand(engine, Capability.DELAY, deliver_at is not None)
-    demand(engine, Capability.EXPIRY, expires_at is not None)
-    return Terms(PublishOptions(durability, priority, deliver_at, compression), expires_at)
+    demand(engine, Capability.EXPIRY, ttl is not None)
+    if ttl is not None:
+        check_range("ttl_seconds", ttl, 0.001, MAX_SCHEDULE_SECONDS)
+        set_expiry(records, max(deliver_at or now, now) + ttl)
+    return PublishOptions(durability, priority, deliver_at, compression)
 
 
 def _deliver_at(delay: float | None, moment: datetime | None, now: float) -> float | None:

@@ -57,11 +57,24 @@ def position_of(event: Receipt | Delivered) -> Position:
 
 
 class Publish:
-    """Everything known about one message id, over all its retries. It may be delivered from `due` on, and is surely to be
-    delivered from `overdue` on, since which of its publishes is stored is not known. `expires` is the latest time.
+    """Everything known about one message id, over all its retries.
+
+    It may be delivered from `due` on, and surely is to be from `overdue` on: which of its publishes is stored is not
+    known. `expires` is the latest time.
     """
 
-    __slots__ = ("attempts", "cancelled", "cancelling", "due", "expires", "failures", "first", "overdue", "receipt", "receipts")
+    __slots__ = (
+        "attempts",
+        "cancelled",
+        "cancelling",
+        "due",
+        "expires",
+        "failures",
+        "first",
+        "overdue",
+        "receipt",
+        "receipts",
+    )
 
     def __init__(self, first: Invoked) -> None:
         self.first = first

@@ -67,7 +67,7 @@ def drain(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
         handler.gentle = True
         while e.now() < deadline:
             asked = e.now()
-            messages = subscription.fetch(max_messages=500, timeout=QUIET_SECONDS)
+            messages = subscription.fetch(max_messages=500, timeout=work.quiet_seconds)
             for message in messages:
                 handler.seen(message, asked)
             handler.settle(messages)

@@ -77,9 +77,8 @@ def publisher(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
 
 def choose(work: Work, rng: random.Random) -> Terms:
     """Some way to publish."""
-    topic, priority, delay, ttl = work.topic, "normal", None, None
-    if "priorities" in work.policies:
-        priority = rng.choice(list(PRIORITIES))  # type: ignore[assignment]
+    topic, delay, ttl = work.topic, None, None
+    priority = rng.choice(list(PRIORITIES)) if "priorities" in work.policies else "normal"
     if "timed" in work.policies:
         match rng.choices(("now", "delay", "ttl", "far"), (12, 3, 3, 2))[0]:
             case "delay":
@@ -95,14 +94,13 @@ def choose(work: Work, rng: random.Random) -> Terms:
 
 def repeat(client: Client, work: Work, writer: e.HistoryWriter, rng: random.Random) -> None:
     """Publish the last messages of a killed publisher again, with their ids: some are stored, some are not."""
-    publishes = [
-        each for each in e.read_events(Path(work.folder, f"{work.resumes}.jsonl")) if isinstance(each, e.Invoked)
-    ]
+    history = Path(work.folder, f"{work.resumes}.jsonl")
+    events = e.read_events(history) if work.resumes and history.exists() else ()
+    publishes = [each for each in events if isinstance(each, e.Invoked) and each.topic == work.topic]
     last = {each.id: each for each in publishes[-REPEATED:]}
-    names = {str(number): name for name, number in PRIORITIES.items()}
+    names: dict[str, str | int] = {str(number): name for name, number in PRIORITIES.items()}
     for each in rng.sample(list(last.values()), len(last)):
-        delay = None if not each.due else FAR_SECONDS if each.topic == SOMEDAY else 0.05
-        ttl = 0.1 if each.expires else None
+        delay, ttl = 0.05 if each.due else None, 0.1 if each.expires else None
         terms = Terms(each.topic, each.key, rng.choice(work.durability), names[each.priority], delay, ttl)
         publish(client, work, writer, terms, [each.id])
 

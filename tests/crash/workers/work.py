@@ -21,7 +21,7 @@ QUIET_SECONDS: Final = 0.2  # how long nothing must come before lag 0 is believe
 LOOK_SECONDS: Final = 0.05  # how often a worker that has nothing to do looks whether it was asked to stop
 LARGEST_PAD: Final = 4000  # small enough for many messages, large enough to cross pages and segments
 KEYS: Final = (None, "k1", "k2", "k3")
-PRIORITIES: Final = {"low": 1, "normal": 5, "high": 8, 0: 0, 9: 9}
+PRIORITIES: Final[dict[str | int, int]] = {"low": 1, "normal": 5, "high": 8, 0: 0, 9: 9}
 
 POLICIES: Final = ("transactions", "dying", "once", "ordering", "timed", "priorities")
 RETRIES: Final = 3
@@ -61,6 +61,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     nack_share: float = 0.05
     acks_survive: bool = True
     drain_seconds: float = DRAIN_SECONDS
+    quiet_seconds: float = QUIET_SECONDS
     torn_tails: bool = False
     policies: tuple[str, ...] = ()
     resumes: str = ""
@@ -100,7 +101,7 @@ def options_of(work: Work) -> TopicOptions:
     """The options of the topic that is published to."""
     return TopicOptions(
         partitions=work.partitions,
-        delivery="exactly_once" if "once" in work.policies else "at_least_once",  # type: ignore[arg-type]
+        delivery="exactly_once" if "once" in work.policies else "at_least_once",
         max_retries=RETRIES if "dying" in work.policies else 1000,
         retry_delay=RETRY_SECONDS,
         retry_backoff=1.0,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.engines.child import Child
-from tests.engines.embedded.log.sample import records
+from tests.engines.sample import records
 from tests.engines.hands import Hands
 from tidings.engines.embedded import catalog as module
 from tidings.engines.embedded.catalog import SEGMENT_BYTES, Catalog, shard_folder

@@ -130,7 +130,7 @@ class AsyncListener:
                     return
                 continue
             try:
-                if message.record.extra is None or not await self._subscription._drop_expired([message]):
+                if message.record.extra is None or not await self._subscription.drop_expired([message]):
                     await self._handle(message)
                 if message.nacked and self._subscription.ordering:
                     await self._hold_back(lanes, message)

@@ -152,7 +152,7 @@ class AsyncSubscription:
         if not self._buffer or self._closed:
             await self._refill()
         message = self._buffer.popleft()
-        while message.record.extra is not None and await self._drop_expired([message]):
+        while message.record.extra is not None and await self.drop_expired([message]):
             if not self._buffer:
                 await self._refill()
             message = self._buffer.popleft()
@@ -183,7 +183,7 @@ class AsyncSubscription:
         self._filled = time.monotonic()
         return found
 
-    async def _drop_expired(self, messages: list[AsyncDelivery]) -> list[AsyncDelivery]:
+    async def drop_expired(self, messages: list[AsyncDelivery]) -> list[AsyncDelivery]:
         """Settle those whose time has passed since they were fetched, and return them."""
         now = self._engine.clock.now()
         gone = [message for message in messages if (until := message.expires_at) is not None and until <= now]
@@ -199,7 +199,7 @@ class AsyncSubscription:
         found: list[AsyncDelivery] = []
         if self._buffer and not self._closed:
             found = [self._buffer.popleft() for _ in range(min(max_messages, len(self._buffer)))]
-            if gone := await self._drop_expired(found):
+            if gone := await self.drop_expired(found):
                 found = [message for message in found if message not in gone]
         if not found:
             found = await self._fetch(max_messages, timeout)

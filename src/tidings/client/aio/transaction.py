@@ -10,7 +10,7 @@ from tidings.client import outgoing
 from tidings.client.aio import runtime
 from tidings.client.outgoing import PublishTerms
 from tidings.errors import Closed, InvalidOption
-from tidings.model.message import Message, Record, set_expiry
+from tidings.model.message import Message, Record
 from tidings.model.options import PublishOptions
 from tidings.model.topics import validate_topic
 from tidings.spi import Output
@@ -42,10 +42,7 @@ class AsyncTransaction:
         record = outgoing.make_record(
             data, terms.get("partition_key"), terms.get("headers"), terms.get("message_id"), engine.max_message_bytes
         )
-        found = outgoing.make_terms(engine, terms)
-        if found.expires_at is not None:
-            set_expiry((record,), found.expires_at)
-        self._add(validate_topic(topic), record, found.options)
+        self._add(validate_topic(topic), record, outgoing.apply(engine, terms, (record,)))
         return record.id
 
     async def forward(

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 from tidings.client import outgoing
 from tidings.client.blocking import runtime
@@ -22,7 +22,7 @@ from tidings.client.outgoing import PublishTerms
 from tidings.client.typed import typed
 from tidings.errors import Closed, InvalidOption
 from tidings.model.capability import Capability
-from tidings.model.message import Receipt, set_expiry
+from tidings.model.message import Receipt
 from tidings.model.options import (
     DEFAULT_PREFETCH,
     MAX_BATCH_MESSAGES,
@@ -38,6 +38,9 @@ from tidings.model.topics import Topics, parse_topics, validate_topic
 from tidings.spi import Feed, FullEngine
 
 C = TypeVar("C", bound="Client")
+
+NOTHING = (None, None, None, None)
+"""What most publishes ask for beside their durability."""
 
 
 class SubscribeOptions(TypedDict, total=False):
@@ -149,24 +152,12 @@ class Client(Administration):
             validate_topic(topic)
         engine = self._engine
         record = outgoing.make_record(data, partition_key, headers, message_id, engine.max_message_bytes)
-        asked = ttl_seconds is not None or delay_seconds is not None or deliver_at is not None
-        if priority == "normal" and compression is None and not asked:
+        if priority == "normal" and (ttl_seconds, delay_seconds, deliver_at, compression) == NOTHING:
             options = outgoing.plain(durability, engine.default_durability)
         else:
-            terms = outgoing.make_terms(
-                engine,
-                {
-                    "priority": priority,
-                    "ttl_seconds": ttl_seconds,
-                    "delay_seconds": delay_seconds,
-                    "deliver_at": deliver_at,
-                    "compression": compression,
-                    "durability": durability,
-                },
-            )
-            options = terms.options
-            if terms.expires_at is not None:
-                set_expiry((record,), terms.expires_at)
+            wanted = {"priority": priority, "ttl_seconds": ttl_seconds, "delay_seconds": delay_seconds}
+            wanted |= {"deliver_at": deliver_at, "compression": compression, "durability": durability}
+            options = outgoing.apply(engine, cast(PublishTerms, wanted), (record,))
         if self._linger is not None and options.deliver_at is None:
             return self._linger.publish(topic, record, options)
         receipts = engine.publish(topic, (record,), options)
@@ -193,16 +184,14 @@ class Client(Administration):
             raise InvalidOption("message_id", terms["message_id"], "give message_ids, one for each message")
         engine = self._engine
         validate_topic(topic)
-        found = outgoing.make_terms(engine, terms)
         records = outgoing.make_records(messages, message_ids, terms, engine.max_message_bytes)
-        if found.expires_at is not None:
-            set_expiry(records, found.expires_at)
+        options = outgoing.apply(engine, terms, records)
         if len(records) > batch_size and Capability.SCHEMA in engine.capabilities:
             engine.admit(topic, records)
         receipts: list[Receipt] = []
         try:
             for batch in outgoing.in_batches(records, batch_size):
-                receipts += engine.publish(topic, batch, found.options)
+                receipts += engine.publish(topic, batch, options)
         except Exception as error:
             error.add_note(f"{len(receipts)} of {len(records)} messages of this publish_batch were stored before")
             raise
@@ -244,24 +233,26 @@ class Client(Administration):
         of their publishing. `data_type`: a msgspec Struct, dataclass, TypedDict or pydantic model that `message.data`
         is decoded into; `SchemaMismatch` is raised where it does not fit.
         """
-        if self._closed:
-            raise Closed("the client is closed")
-        check_range("prefetch", prefetch, 1, MAX_PREFETCH)
         engine = self._engine
-        now = engine.clock.now()
+        check_range("prefetch", prefetch, 1, MAX_PREFETCH)
         spec = SubscriptionSpec(
             patterns=parse_topics(topics),
             group=None if consumer_group is None else check_name("consumer_group", consumer_group),
             consumer=check_name("consumer_id", consumer_id or outgoing.new_id()),
-            start=resolve_start(from_beginning, since, from_offset, now),
+            start=resolve_start(from_beginning, since, from_offset, engine.clock.now()),
             prefetch=prefetch,
             partitions=resolve_partitions(partition),
             key=partition_key_filter,
             ordering=ordering,
             priority_order=priority_order,
         )
+        return self._subscribe(spec, auto_ack, typed(Delivery, data_type))
+
+    def _subscribe(self, spec: SubscriptionSpec, auto_ack: bool, message_type: type[Delivery]) -> Subscription:
+        if self._closed:
+            raise Closed("the client is closed")
+        engine = self._engine
         outgoing.check_reading(engine, spec)
-        message_type = typed(Delivery, data_type)
 
         def open_feed() -> Feed[Delivery]:
             return engine.subscribe(spec, message_type)

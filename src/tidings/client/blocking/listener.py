@@ -131,7 +131,7 @@ class Listener:
                     return
                 continue
             try:
-                if message.record.extra is None or not self._subscription._drop_expired([message]):
+                if message.record.extra is None or not self._subscription.drop_expired([message]):
                     self._handle(message)
                 if message.nacked and self._subscription.ordering:
                     self._hold_back(lanes, message)

@@ -153,7 +153,7 @@ class Subscription:
         if not self._buffer or self._closed:
             self._refill()
         message = self._buffer.popleft()
-        while message.record.extra is not None and self._drop_expired([message]):
+        while message.record.extra is not None and self.drop_expired([message]):
             if not self._buffer:
                 self._refill()
             message = self._buffer.popleft()
@@ -184,7 +184,7 @@ class Subscription:
         self._filled = time.monotonic()
         return found
 
-    def _drop_expired(self, messages: list[Delivery]) -> list[Delivery]:
+    def drop_expired(self, messages: list[Delivery]) -> list[Delivery]:
         """Settle those whose time has passed since they were fetched, and return them."""
         now = self._engine.clock.now()
         gone = [message for message in messages if (until := message.expires_at) is not None and until <= now]
@@ -200,7 +200,7 @@ class Subscription:
         found: list[Delivery] = []
         if self._buffer and not self._closed:
             found = [self._buffer.popleft() for _ in range(min(max_messages, len(self._buffer)))]
-            if gone := self._drop_expired(found):
+            if gone := self.drop_expired(found):
                 found = [message for message in found if message not in gone]
         if not found:
             found = self._fetch(max_messages, timeout)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.engines.embedded.log.sample import opened
+from tests.engines.sample import opened
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.engines.embedded.log.sample import Entry, contents, file_log, opened, records
+from tests.engines.sample import Entry, contents, file_log, memory_log, opened, records
 from tests.engines.hands import Hands
 from tidings.engines.embedded.log import segment
 from tidings.engines.embedded.log.filelog import FileLog
-from tidings.engines.embedded.log.memorylog import MemoryLog
 from tidings.engines.embedded.log.segments import LogLimits
 
 small = st.lists(st.binary(max_size=60), min_size=1, max_size=4)
@@ -35,7 +34,7 @@ class Both(RuleBasedStateMachine):
             self.undo.enter_context(patch.object(os, name, lambda fd: None))
         self.clock = Hands(1000.0)
         self.views = [self.view(), self.view()]
-        self.memory = MemoryLog(LogLimits(segment_bytes=1), self.clock)
+        self.memory = memory_log(LogLimits(segment_bytes=1), self.clock)
         self.messages: list[Entry] = []
         self.times: list[float] = []
 

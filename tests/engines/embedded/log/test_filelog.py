@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.embedded.log.sample import Entry, contents, file_log, fill, numbered, records
+from tests.engines.sample import Entry, contents, file_log, fill, numbered, records
 from tests.engines.hands import Hands
 from tidings.engines.embedded.disk.locks import WouldBlock
 from tidings.engines.embedded.log import segment as segment_module

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.embedded.log.sample import Entry, contents, file_log, fill, numbered, records
+from tests.engines.sample import Entry, contents, file_log, fill, numbered, records
 from tidings.engines.embedded.log.filelog import FileLog
 from tidings.engines.embedded.log.recovery import Floor
 from tidings.engines.embedded.log.segment import log_path

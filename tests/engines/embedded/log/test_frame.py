@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engines.embedded.log.sample import SALT, TIME_NS, batch, records, seal
+from tests.engines.sample import SALT, TIME_NS, batch, records, seal
 from tidings.engines.embedded.log import frame
 from tidings.engines.embedded.log.frame import HEADER_BYTES, SEGMENT_HEADER_BYTES
 from tidings.model.message import Record

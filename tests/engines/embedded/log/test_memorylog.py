@@ -6,10 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.engines.embedded.log.sample import contents, fill, numbered, records
+from tests.engines.sample import contents, fill, memory_log, numbered, records
 from tests.engines.hands import Hands
 from tidings.engines.embedded.log import memorylog as module
-from tidings.engines.embedded.log.memorylog import MemoryLog
 from tidings.engines.embedded.log.segments import LogGone, LogLimits
 from tidings.model.message import Record
 
@@ -17,7 +16,7 @@ FOR_EVER = LogLimits(segment_bytes=1 << 20)
 
 
 def test_records_come_back_as_they_went_in() -> None:
-    log = MemoryLog(FOR_EVER, Hands())
+    log = memory_log()
     given = Record("id", "type", b"data", "key", {"name": "value"}, {"later": 1})
     base, point = log.append([given])
     log.sync(point)
@@ -30,7 +29,7 @@ def test_records_come_back_as_they_went_in() -> None:
 
 
 def test_many_threads_append_without_gaps() -> None:
-    log = MemoryLog(FOR_EVER, Hands())
+    log = memory_log()
     with ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(lambda: [log.append(records(b"x", b"y"))[0] for _ in range(50)]) for _ in range(4)]
         offsets = sorted(offset for run in runs for offset in run.result(10))
@@ -39,7 +38,7 @@ def test_many_threads_append_without_gaps() -> None:
 
 def test_a_reader_far_behind_gets_the_log_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "READ_BATCHES", 3)
-    log = MemoryLog(FOR_EVER, Hands())
+    log = memory_log()
     fill(log, 10)
     assert [len(log.read(offset)) for offset in (0, 3, 8, 10)] == [3, 3, 2, 0]
     assert contents(log) == numbered(0, 10)
@@ -56,7 +55,7 @@ def test_a_reader_far_behind_gets_the_log_in_parts(monkeypatch: pytest.MonkeyPat
 )
 def test_retention_removes_the_oldest(limits: LogLimits, first: int) -> None:
     clock = Hands(100.0)
-    log = MemoryLog(limits, clock)
+    log = memory_log(limits, clock)
     for _ in range(10):
         fill(log, 1)
         clock.at += 1
@@ -66,13 +65,13 @@ def test_retention_removes_the_oldest(limits: LogLimits, first: int) -> None:
 
 
 def test_the_newest_batch_always_stays() -> None:
-    log = MemoryLog(LogLimits(segment_bytes=1, keep_bytes=1, keep_messages=1), Hands())
+    log = memory_log(LogLimits(segment_bytes=1, keep_bytes=1, keep_messages=1))
     log.append(records(b"x" * 100, b"y" * 100))
     assert log.extent() == (0, 2, 200)
 
 
 def test_after_a_drop_it_is_gone() -> None:
-    log = MemoryLog(FOR_EVER, Hands())
+    log = memory_log()
     fill(log, 3)
     assert log.close()
     assert contents(log) == numbered(0, 3)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.embedded.log.sample import batch, write_segment
+from tests.engines.sample import batch, write_segment
 from tidings.engines.embedded.log.frame import HEADER_BYTES, SEGMENT_HEADER_BYTES
 from tidings.engines.embedded.log.recovery import Floor, recover, rewrite
 from tidings.engines.embedded.log.segment import Segment, log_path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.embedded.log.sample import (
+from tests.engines.sample import (
     SALT,
     TIME_NS,
     Entry,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.embedded.log.sample import TIME_NS, write_segment
+from tests.engines.sample import TIME_NS, write_segment
 from tidings.engines.embedded.log.segment import Segment, index_path, log_path
 from tidings.engines.embedded.log.segments import OPEN_OLD_SEGMENTS, LogGone, LogLimits, Segments
 

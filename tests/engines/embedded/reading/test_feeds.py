@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.engines.embedded.log.sample import records
+from tests.engines.sample import records
 from tests.engines.hands import Hands
 from tidings.engines.embedded.bus import Bus, BusOptions
 from tidings.engines.embedded.catalog import Topic

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
@@ -58,6 +59,37 @@ async def test_calls_run_in_threads_of_their_own(client: AsyncClient, threads: T
     here = threading.get_ident()
     found = await InThreads(_Spy(), threads).where()
     assert found != here
+
+
+async def test_transactions_dead_letters_and_typed_data_wear_the_same_clothes(client: AsyncClient) -> None:
+    async with client, client.subscribe("a", auto_ack=False, consumer_group="g", data_type=_Order) as subscription:
+        await client.publish_batch("a", [{"number": number} for number in range(4)])
+        first, second, third, last = await subscription.fetch(4, timeout=5)
+        assert first.data == _Order(0)
+        async with first.transaction() as transaction:
+            await transaction.publish("out", "one")
+            await transaction.ack()
+        async with subscription.transaction([second, third], durability="memory") as transaction:
+            await transaction.ack([second])
+        assert await client.get_consumer_lag("a", "g") == 2
+        with pytest.raises(LookupError):
+            await _fail_in(third.transaction())
+        await last.nack(requeue=False, reason="as wanted")
+        (dead,) = await client.dead_letters("a").list(filter=lambda each: each.story.reason == "as wanted")
+        assert (dead.message.data, dead.story.topic) == ({"number": 3}, "a")
+        statistics = await client.statistics("a")
+        assert (statistics.consumed, statistics.dead, subscription.statistics().acked) == (2, 1, 2)
+
+
+async def _fail_in(transaction: Any) -> None:
+    async with transaction:
+        await transaction.ack()
+        raise LookupError("as wanted")
+
+
+@dataclass
+class _Order:
+    number: int
 
 
 class _Spy:

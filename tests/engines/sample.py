@@ -1,4 +1,4 @@
-"""Logs and segments for the tests of this folder, small enough to look at every byte."""
+"""Logs and segments for the tests of the engines, small enough to look at every byte."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tidings.engines.embedded.log.memorylog import MemoryLog
 from tidings.engines.embedded.log.recovery import Floor
 from tidings.engines.embedded.log.segment import log_path
 from tidings.engines.embedded.log.segments import LogLimits
+from tidings.engines.embedded.log.stamps import Stamps
 from tidings.model.codec import BYTES
 from tidings.model.message import Record
 
@@ -31,13 +32,12 @@ def records(*data: bytes) -> list[Record]:
 
 def batch(position: int, base: int, *data: bytes, time_ns: int = TIME_NS, salt: int = SALT) -> bytes:
     """A whole batch as it stands at a position of a segment."""
-    body = frame.encode_body(records(*data))
-    crc = frame.body_crc(body)
-    return frame.batch_header(len(body), crc, base, len(data), time_ns, salt + position) + body
+    body = frame.make_body(records(*data))
+    return frame.batch_header(body, base, time_ns, salt + position) + body.data
 
 
 def seal(position: int, base: int, salt: int = SALT) -> bytes:
-    return frame.batch_header(0, 0, base, 0, TIME_NS, salt + position, kind=frame.SEAL)
+    return frame.batch_header(frame.SEAL_BODY, base, TIME_NS, salt + position, kind=frame.SEAL)
 
 
 def write_segment(folder: Path, *batches: tuple[bytes, ...], base: int = 0, sealed: bool = False) -> bytes:
@@ -60,9 +60,13 @@ def file_log(
     folder.mkdir(exist_ok=True)
     found = floor or Floor()
     limits = limits or LogLimits(segment_bytes=1 << 20)
-    log = FileLog(folder, limits, clock or Hands(), lambda: found, lambda end: None)
+    log = FileLog(folder, limits, Stamps(clock or Hands()), lambda: found, lambda end: None)
     opened.append(log)
     return log
+
+
+def memory_log(limits: LogLimits | None = None, clock: Hands | None = None) -> MemoryLog:
+    return MemoryLog(limits or LogLimits(segment_bytes=1 << 20), Stamps(clock or Hands()))
 
 
 def contents(log: FileLog | MemoryLog, offset: int = 0) -> list[Entry]:

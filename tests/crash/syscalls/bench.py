@@ -1,4 +1,4 @@
-"""A process dies at each system call that touches the bus, or the call fails: nothing acknowledged is lost."""
+"""Responsible for one thing: workers under strace, which counts their system calls, and lets them fail or kill."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ from collections import Counter
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from tests.crash.experiment import inspect
 from tests.crash.test_kill import ROOT
-from tests.crash.workers import Work, perform
+from tests.crash.workers.program import perform
+from tests.crash.workers.work import TOPIC, Work
 from tidings import Client
-from tidings.testing import history as h
+from tidings.testing import events as e
+from tidings.testing.history import History
 from tidings.testing.properties import storage_clean
 from tidings.testing.report import Report, check
 
 STRACE = shutil.which("strace")
-GROUP, TOPIC = "billing", "orders"
+GROUP = "billing"
 CHANGING = "pwrite64,write,fdatasync,fsync,ftruncate,rename,unlink,openat,mkdir"
-DEATHS = 6  # per role; more would only repeat the same calls, and each costs a second
-
-if STRACE is None and "CI" not in os.environ:
-    pytest.skip("strace is not installed", allow_module_level=True)
 
 
 class Bench:
@@ -39,10 +36,10 @@ class Bench:
         self.url = f"file:{self.bus}?segment_bytes=4096"
         with Client(self.url) as client:
             client.create_group(TOPIC, GROUP)
-        self._tell(h.Opened(at=h.now(), group=GROUP, durable=True))
+        self._tell(e.Opened(at=e.now(), group=GROUP, durable=True))
 
-    def _tell(self, event: h.AnyEvent) -> None:
-        with h.HistoryWriter(self.histories / f"bench{len(list(self.histories.iterdir()))}.jsonl") as writer:
+    def _tell(self, event: e.AnyEvent) -> None:
+        with e.HistoryWriter(self.histories / f"bench{len(list(self.histories.iterdir()))}.jsonl") as writer:
             writer.append(event)
 
     def work(self, role: str, **fields: object) -> Work:
@@ -53,7 +50,7 @@ class Bench:
     def trace(self, work: Work, *options: str) -> int:
         """Run a worker under strace and return its exit code; a consumer that is killed is recorded as dead."""
         assert STRACE is not None, "strace is not installed, and CI must have it"
-        command = [STRACE, "-f", "-qq", *options, sys.executable, "-m", "tests.crash.workers"]
+        command = [STRACE, "-f", "-qq", *options, sys.executable, "-m", "tests.crash.workers.program"]
         done = subprocess.run(
             [*command, msgspec.json.encode(work).decode()],
             cwd=ROOT,
@@ -63,7 +60,7 @@ class Bench:
             check=False,
         )
         if work.role == "drain":
-            self._tell(h.ConsumerEnded(at=h.now(), group=GROUP, consumer=work.name, reason="died"))
+            self._tell(e.ConsumerEnded(at=e.now(), group=GROUP, consumer=work.name, reason="died"))
         return done.returncode
 
     def inject(self, work: Work, call: str, effect: str, when: int) -> int:
@@ -76,9 +73,9 @@ class Bench:
 
     def judge(self) -> Report:
         """Drain with a fresh consumer and check it all."""
-        self._tell(h.Healed(at=h.now(), limit=int(30e9)))
+        self._tell(e.Healed(at=e.now(), limit=int(30e9)))
         perform(self.work("drain"))
-        history = h.History.merge(sorted(self.histories.glob("*.jsonl")))
+        history = History.merge(sorted(self.histories.glob("*.jsonl")))
         return check(history, storage_clean(inspect(self.bus)))
 
 
@@ -119,46 +116,3 @@ def prepared(folder: Path, role: str) -> Bench:
     if role == "drain":
         perform(bench.work("publisher"))
     return bench
-
-
-@pytest.mark.parametrize("role", ["publisher", "drain"])
-def test_death_at_a_system_call_loses_nothing(tmp_path: Path, role: str) -> None:
-    every = explore(tmp_path / "alone", role)
-    assert len(every) >= DEATHS
-    killed = 0
-    for call, number in spread(every, DEATHS):
-        bench = prepared(tmp_path / f"{call}{number}", role)
-        killed += bench.inject(bench.work(role, seed=7), call, "signal=SIGKILL", number) != 0
-        report = bench.judge()
-        assert not bench.errors()
-        assert report.ok, f"killed at {call} number {number}: {report}"
-    assert killed >= DEATHS // 2
-
-
-@pytest.mark.parametrize(("call", "error"), [("fdatasync", "EIO"), ("pwrite64", "ENOSPC")])
-def test_a_failing_call_is_told_and_survived(tmp_path: Path, call: str, error: str) -> None:
-    every = explore(tmp_path / "alone", "publisher", f"openat,{call}")
-    told = recovered = 0
-    for _, number in spread([point for point in every if point[0] == call], DEATHS):
-        bench = prepared(tmp_path / f"{call}{number}", "publisher")
-        bench.inject(bench.work("publisher", seed=7), call, f"error={error}", number)
-        assert all("tidings.errors." in text.splitlines()[-1] for text in bench.errors()), bench.errors()
-        report = bench.judge()
-        assert report.ok, f"{error} at {call} number {number}: {report}"
-        unacknowledged = report.figures.failed + report.figures.unknown
-        told += bool(unacknowledged or bench.errors())
-        recovered += bool(unacknowledged and report.figures.acked)
-    assert told >= 1
-    assert recovered >= 1
-
-
-def test_a_failed_sync_is_unknown_and_never_an_acknowledgement(tmp_path: Path) -> None:
-    """Every sync fails from the first one after the bus is open on: there is no receipt at level `disk`."""
-    every = explore(tmp_path / "alone", "publisher", "openat,fdatasync")
-    bench = prepared(tmp_path / "failing", "publisher")
-    first = min(number for call, number in every if call == "fdatasync")
-    work = bench.work("publisher", seed=7, durability=("disk",))
-    bench.trace(work, "-o", "/dev/null", "-e", "trace=fdatasync", "-e", f"inject=fdatasync:error=EIO:when={first}+")
-    publishes = h.History.merge(bench.histories.glob("publisher*.jsonl")).publishes
-    assert publishes
-    assert not any(publish.receipt for publish in publishes.values())

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bench.measure import CLOCK_EVERY, Missing
+from bench.measuring.sides import CLOCK_EVERY, Missing
 
 if TYPE_CHECKING:
     import redis
