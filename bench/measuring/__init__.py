@@ -1,0 +1,1 @@
+"""What all benchmarks use: sides taken in turn, processes, the rivals."""

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.client.fakes import FakeEngine
 from tests.engines.child import Child
 from tidings.client import outgoing
-from tidings.client.outgoing import in_batches, level, make_record, make_records
-from tidings.errors import InvalidOption, MessageTooLarge, UnencodableData, UsageError
+from tidings.client.outgoing import in_batches, level, make_record, make_records, make_terms, plain
+from tidings.errors import InvalidOption, MessageTooLarge, UnencodableData, UnsupportedFeature, UsageError
+from tidings.model.capability import Capability
+from tidings.model.compression import Compression
 from tidings.model.message import Record
-from tidings.model.options import MAX_HEADER_BYTES, MAX_HEADERS, MAX_KEY_BYTES, Durability
+from tidings.model.options import (
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_KEY_BYTES,
+    MAX_SCHEDULE_SECONDS,
+    Durability,
+    PublishOptions,
+    SubscriptionSpec,
+    TopicOptions,
+)
+from tidings.model.topics import parse_topics
 
 
 def test_a_record_holds_what_was_given() -> None:
@@ -110,6 +124,156 @@ def test_the_durability_is_the_one_asked_for() -> None:
         with pytest.raises(InvalidOption, match="memory, os, disk") as told:
             level(wrong, Durability.OS)  # type: ignore[arg-type]
         assert told.value.name == "durability"
+
+
+# -- the terms of a publish
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+def test_without_terms_it_is_plain(engine: FakeEngine) -> None:
+    """Nothing that every publish would pay for: the same object each time."""
+    assert make_terms(engine, {}) == outgoing.Terms(PublishOptions(Durability.OS))
+    assert plain(None, Durability.OS) is plain("os", Durability.DISK)
+    assert plain("disk", Durability.OS) == PublishOptions(Durability.DISK)
+    with pytest.raises(InvalidOption, match=r"^durability="):
+        plain("fsync", Durability.OS)
+
+
+@pytest.mark.parametrize(("given", "number"), [("low", 1), ("normal", 5), ("high", 8), (0, 0), (5, 5), (9, 9)])
+def test_priorities_are_numbers(engine: FakeEngine, given: Any, number: int) -> None:
+    assert make_terms(engine, {"priority": given}).options.priority == number
+
+
+def test_times_are_counted_from_the_clock_of_the_engine(engine: FakeEngine) -> None:
+    """A message lives from when it may be delivered on, not from when it was published."""
+    now = engine.hands.now()
+    assert make_terms(engine, {"ttl_seconds": 60}).expires_at == now + 60
+    delayed = make_terms(engine, {"delay_seconds": 10, "ttl_seconds": 60})
+    assert (delayed.options.deliver_at, delayed.expires_at) == (now + 10, now + 70)
+    assert make_terms(engine, {"delay_seconds": 0}).options.deliver_at is None
+    year = make_terms(engine, {"delay_seconds": MAX_SCHEDULE_SECONDS, "ttl_seconds": MAX_SCHEDULE_SECONDS})
+    assert year.expires_at == now + 2 * MAX_SCHEDULE_SECONDS
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-7)), None])
+def test_a_moment_is_one_in_any_zone(engine: FakeEngine, zone: Any) -> None:
+    """A naive one is local time, as everywhere in Python."""
+    at = engine.hands.now() + 3600
+    moment = datetime.fromtimestamp(at, zone)
+    terms = make_terms(engine, {"deliver_at": moment, "ttl_seconds": 1})
+    assert (terms.options.deliver_at, terms.expires_at) == (at, at + 1)
+
+
+def test_a_moment_that_has_passed_is_now(engine: FakeEngine) -> None:
+    """Were its time to live counted from then, it would never be delivered."""
+    now = engine.hands.now()
+    moment = datetime.fromtimestamp(now - 3600, UTC)
+    assert make_terms(engine, {"deliver_at": moment, "ttl_seconds": 60}).expires_at == now + 60
+
+
+@pytest.mark.parametrize(
+    ("terms", "name"),
+    [
+        ({"priority": "urgent"}, "priority"),
+        ({"priority": 10}, "priority"),
+        ({"priority": -1}, "priority"),
+        ({"priority": True}, "priority"),
+        ({"priority": 5.0}, "priority"),
+        ({"priority": None}, "priority"),
+        ({"ttl_seconds": -1}, "ttl_seconds"),
+        ({"ttl_seconds": 0}, "ttl_seconds"),
+        ({"ttl_seconds": "60"}, "ttl_seconds"),
+        ({"ttl_seconds": True}, "ttl_seconds"),
+        ({"ttl_seconds": float("nan")}, "ttl_seconds"),
+        ({"ttl_seconds": MAX_SCHEDULE_SECONDS + 1}, "ttl_seconds"),
+        ({"delay_seconds": -1}, "delay_seconds"),
+        ({"delay_seconds": "soon"}, "delay_seconds"),
+        ({"delay_seconds": float("inf")}, "delay_seconds"),
+        ({"delay_seconds": MAX_SCHEDULE_SECONDS + 1}, "delay_seconds"),
+        ({"deliver_at": "soon"}, "deliver_at"),
+        ({"deliver_at": 1_900_000_000.0}, "deliver_at"),
+        ({"deliver_at": timedelta(1)}, "deliver_at"),
+        ({"deliver_at": datetime.min}, "deliver_at"),
+        ({"deliver_at": datetime.max}, "deliver_at"),
+        ({"deliver_at": datetime.max.replace(tzinfo=UTC)}, "deliver_at"),
+        ({"delay_seconds": 1, "deliver_at": datetime.now(UTC)}, "deliver_at"),
+        ({"delay_seconds": 0, "deliver_at": datetime.now(UTC)}, "deliver_at"),
+        ({"compression": "rar"}, "compression"),
+        ({"compression": ""}, "compression"),
+        ({"compression": 1}, "compression"),
+        ({"durability": "fsync"}, "durability"),
+        ({"prioritty": "high"}, "prioritty"),
+        ({"ttl": 5, "priority": "high"}, "ttl"),
+    ],
+)
+def test_bad_terms_are_told_by_name(engine: FakeEngine, terms: Any, name: str) -> None:
+    with pytest.raises(InvalidOption) as told:
+        make_terms(engine, terms)
+    assert told.value.name == name
+    assert told.value.value is terms[name] or told.value.value == terms[name]
+
+
+@pytest.mark.parametrize(
+    ("terms", "capability"),
+    [
+        ({"priority": "high"}, Capability.PRIORITY),
+        ({"ttl_seconds": 1}, Capability.EXPIRY),
+        ({"delay_seconds": 1}, Capability.DELAY),
+        ({"deliver_at": datetime.fromtimestamp(1_800_000_100, UTC)}, Capability.DELAY),
+        ({"compression": "gzip"}, Capability.COMPRESSION),
+    ],
+)
+def test_terms_ask_for_what_they_need(engine: FakeEngine, terms: Any, capability: Capability) -> None:
+    engine.capabilities -= {capability}
+    with pytest.raises(UnsupportedFeature) as told:
+        make_terms(engine, terms)
+    assert (told.value.engine, told.value.feature) == ("fake", capability.value)
+    nothing: Any = {"priority": "normal", "ttl_seconds": None, "delay_seconds": 0, "compression": None}
+    assert make_terms(engine, nothing).options == PublishOptions(Durability.OS)
+
+
+def test_compression_has_a_name(engine: FakeEngine) -> None:
+    assert make_terms(engine, {"compression": "zstd"}).options.compression is Compression.ZSTD
+
+
+@pytest.mark.parametrize(
+    ("wanted", "capability"),
+    [
+        ({"group": "g"}, Capability.GROUPS),
+        ({"ordering": True}, Capability.ORDERING),
+        ({"partitions": (0,)}, Capability.PARTITIONS),
+        ({"priority_order": True}, Capability.PRIORITY),
+    ],
+)
+def test_reading_asks_for_what_it_needs(engine: FakeEngine, wanted: Any, capability: Capability) -> None:
+    outgoing.check_reading(engine, SubscriptionSpec(patterns=parse_topics("a"), **wanted))
+    engine.capabilities -= {capability}
+    outgoing.check_reading(engine, SubscriptionSpec(patterns=parse_topics("a")))
+    with pytest.raises(UnsupportedFeature) as told:
+        outgoing.check_reading(engine, SubscriptionSpec(patterns=parse_topics("a"), **wanted))
+    assert told.value.feature == capability.value
+
+
+def test_a_plain_topic_needs_nothing() -> None:
+    assert [ability for ability, needed in outgoing.abilities_of(TopicOptions()).items() if needed] == []
+
+
+# -- many at once
+
+
+def test_many_have_the_ids_they_are_given() -> None:
+    assert [record.id for record in make_records(iter("ab"), ["x", "y"], {}, 9)] == ["x", "y"]
+    wrong: Any
+    for wrong in (["x"], ["x", "y", "z"], [], "xy", 5, {"x", "y"}):
+        with pytest.raises(InvalidOption) as told:
+            make_records(iter("ab"), wrong, {}, 9)
+        assert told.value.name == "message_ids"
+    with pytest.raises(InvalidOption, match=r"^message_id="):
+        make_records(iter("ab"), ["x", ""], {}, 9)
 
 
 FORK = """

@@ -11,7 +11,7 @@ import hashlib
 import os
 import select
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,19 +26,20 @@ from tidings.testing.history import EVERY_LEVEL, History
 from tidings.testing.properties import Violation, recovery_idempotent, storage_clean
 from tidings.testing.report import Report, check
 
+CONSUMERS: Final = {"consumer", "tail", "drain"}  # roles whose end may bring messages again
 PATIENCE_SECONDS: Final = 30.0  # for any orderly end; a worker that takes longer hangs
 
 
 class Running:
     """A forked worker."""
 
-    def __init__(self, work: Work, act: Callable[[Work], int] = program.main) -> None:
+    def __init__(self, work: Work, act: program.Act | None = None) -> None:
         self.work = work
         self.pid = os.fork()
         if self.pid == 0:
             code = 1
             try:
-                code = act(work)
+                code = program.main(work, act)
             finally:
                 os._exit(code)
         self.exit: int | None = None
@@ -72,8 +73,8 @@ class Experiment:
         self.running: list[Running] = []
         self.kills = 0
         self.problems: list[str] = []
-        self._started = 0
-        self._writer = e.HistoryWriter(folder / "experiment.jsonl")
+        self._started = len(list(folder.iterdir()))  # it goes on where another one ended
+        self._writer = e.HistoryWriter(folder / f"experiment{self._started}.jsonl")
 
     def __enter__(self) -> Experiment:
         return self
@@ -85,8 +86,8 @@ class Experiment:
             worker.wait()
         self._writer.close()
 
-    def start(self, role: str, act: Callable[[Work], int] = program.main, **fields: Any) -> Running:
-        """Fork a worker, which does what its role says."""
+    def start(self, role: str, act: program.Act | None = None, **fields: Any) -> Running:
+        """Fork a worker, which does what its role says, or something else."""
         self._started += 1
         name = f"{role}{self._started}"
         fields = {"group": name, "policies": self.policies, **fields}
@@ -101,11 +102,11 @@ class Experiment:
     def kill(self, *victims: Running) -> None:
         """kill -9, all at once."""
         for victim in victims:
-            self._ended(victim, "died")
+            self.ended(victim, "died")
         for victim in victims:
             victim.send(signal.SIGKILL)
         for victim in victims:
-            self._reap(victim)
+            self.reap(victim)
         self.kills += len(victims)
 
     def fallen(self) -> list[Running]:
@@ -123,11 +124,12 @@ class Experiment:
         short, all may run out.
         """
         for worker in self.running:
-            self._ended(worker, "expired")
+            self.ended(worker, "expired")
         victim.send(signal.SIGSTOP)
 
-    def _ended(self, victim: Running, reason: Any) -> None:
-        if victim.work.role in ("consumer", "tail", "drain"):
+    def ended(self, victim: Running, reason: Any) -> None:
+        """Write down that a worker is about to come to its end."""
+        if victim.work.role in CONSUMERS:
             consumer, group = victim.work.name, victim.work.group
             self._writer.append(e.ConsumerEnded(at=e.now(), group=group, consumer=consumer, reason=reason))
 
@@ -140,13 +142,14 @@ class Experiment:
     def join(self, *workers_: Running) -> None:
         """Wait until workers are done."""
         for worker in workers_:
-            self._reap(worker)
+            self.reap(worker)
 
     def complete(self, role: str, **fields: Any) -> None:
         """Start a worker and wait until it is done."""
         self.join(self.start(role, **fields))
 
-    def _reap(self, worker: Running) -> None:
+    def reap(self, worker: Running) -> None:
+        """Wait until a worker is done; one that hangs is a problem."""
         if worker.wait() is None:
             self.problems.append(f"{worker.work.name} did not end within {PATIENCE_SECONDS:g} s")
             worker.send(signal.SIGKILL)

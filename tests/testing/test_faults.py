@@ -100,7 +100,7 @@ async def test_a_publish_fails_before_or_after_or_is_stored_twice(client: AsyncC
 @with_client(script=[("publish", "disconnect"), ("publish", "repeat")])
 async def test_an_exactly_once_topic_gets_over_it(client: AsyncClient, faults: Faults) -> None:
     """Publishing again with the same id, and a network that repeats, leave one message each."""
-    await client.create_topic("t", TopicOptions(delivery="exactly_once"))  # type: ignore[arg-type]
+    await client.create_topic("t", TopicOptions(delivery="exactly_once"))
     async with client.subscribe("t") as subscription:
         with pytest.raises(PublishUnknown) as unknown:
             await client.publish("t", "first", message_id="one")
@@ -227,7 +227,7 @@ async def test_a_program_that_tries_again_gets_everything_done(client: AsyncClie
             except (Disconnected, PublishUnknown):
                 continue
 
-    await again(lambda: client.create_topic("t", TopicOptions(delivery="exactly_once")))  # type: ignore[arg-type]
+    await again(lambda: client.create_topic("t", TopicOptions(delivery="exactly_once")))
     await again(lambda: client.create_group("t", "g"))
     for number in range(100):
         await again(functools.partial(client.publish, "t", number, message_id=f"n{number}"))
@@ -241,7 +241,8 @@ async def test_a_program_that_tries_again_gets_everything_done(client: AsyncClie
                     seen[message.data] += 1
         except Disconnected:
             pass
-        return await again(lambda: client.get_consumer_lag("t", "g")) == 0
+        lag: int = await again(lambda: client.get_consumer_lag("t", "g"))
+        return lag == 0
 
     await until(consume)
     assert {fault.kind for fault in faults.injected} == {"lose", "repeat", "delay", "reorder", "disconnect"}

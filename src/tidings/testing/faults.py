@@ -152,6 +152,10 @@ class FaultyEngine:
         calling(self._faults, "groups")
         return self._engine.groups(topic)
 
+    def admit(self, topic: str, records: Sequence[Record]) -> None:
+        calling(self._faults, "admit")
+        self._engine.admit(topic, records)
+
     def cancel(self, receipt: Receipt) -> bool:
         calling(self._faults, "cancel")
         return self._engine.cancel(receipt)
@@ -272,6 +276,10 @@ class AsyncFaultyEngine:
     async def groups(self, topic: str | None = None) -> list[GroupInfo]:
         calling(self._faults, "groups")
         return await self._engine.groups(topic)
+
+    async def admit(self, topic: str, records: Sequence[Record]) -> None:
+        calling(self._faults, "admit")
+        await self._engine.admit(topic, records)
 
     async def cancel(self, receipt: Receipt) -> bool:
         calling(self._faults, "cancel")

@@ -12,7 +12,7 @@ from typing import Final
 from tests.crash.workers.consuming import subscribe
 from tests.crash.workers.handling import Handler
 from tests.crash.workers.publishing import Terms, publish
-from tests.crash.workers.work import OUTPUTS, Work
+from tests.crash.workers.work import Work
 from tidings import Client
 from tidings.testing import events as e
 
@@ -72,7 +72,7 @@ def publish_once(work: Work, writer: e.HistoryWriter) -> Iterator[None]:
         yield
         for each in TWICE:
             publish(client, work, writer, Terms(work.topic, "k1", "disk"), [each])
-        publish(client, work, writer, Terms(work.topic, None, "os"), list(TWICE[:1]))
+        publish(client, work, writer, Terms(work.topic, "k1", "os"), list(TWICE))
 
 
 DEEDS: Final[dict[str, Deed]] = {
@@ -82,4 +82,3 @@ DEEDS: Final[dict[str, Deed]] = {
     "arrive": arrive,
     "publish_once": publish_once,
 }
-READS: Final = {"arrive from a transaction": OUTPUTS}

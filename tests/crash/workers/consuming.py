@@ -22,7 +22,8 @@ def _options(work: Work) -> dict[str, Any]:
     }
 
 
-def _subscribe(client: Client, work: Work) -> Subscription:
+def subscribe(client: Client, work: Work) -> Subscription:
+    """Join the group of this work."""
     return client.subscribe(work.topic, auto_ack=work.auto_ack, **_options(work))
 
 
@@ -43,7 +44,7 @@ def _listen(client: Client, work: Work, writer: e.HistoryWriter, stop: Stop) -> 
 
 
 def _fetch(client: Client, work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
-    with _subscribe(client, work) as subscription:
+    with subscribe(client, work) as subscription:
         handler = Handler(work, writer, subscription)
         most = 1 if work.ordered and work.seed % 2 else work.prefetch
         while not stop.asked:
@@ -62,7 +63,7 @@ def drain(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
     left.
     """
     deadline = e.now() + int(work.drain_seconds * 1e9)
-    with Client(work.url) as client, _subscribe(client, work) as subscription:
+    with Client(work.url) as client, subscribe(client, work) as subscription:
         handler = Handler(work, writer, subscription)
         handler.gentle = True
         while e.now() < deadline:

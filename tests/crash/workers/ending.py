@@ -8,7 +8,6 @@ import msgspec
 
 from tests.crash.workers.work import (
     OUTPUTS,
-    RETRIES,
     VICTIMS,
     Stop,
     Work,
@@ -30,7 +29,7 @@ def setup(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
     dying = "dying" in work.policies
     with Client(work.url) as client:
         client.create_topic(work.topic, options_of(work))
-        retries = RETRIES if dying else None
+        retries = work.retries if dying else None
         declared = e.Declared(
             at=e.now(), topic=work.topic, buries=dying, buries_expired=buries_expired(work), retries=retries
         )

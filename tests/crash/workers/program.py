@@ -22,7 +22,9 @@ from tests.crash.workers.publishing import publisher
 from tests.crash.workers.work import Stop, Work
 from tidings.testing import events as e
 
-ROLES: Final[dict[str, Callable[[Work, e.HistoryWriter, Stop], None]]] = {
+Act = Callable[[Work, e.HistoryWriter, Stop], None]
+
+ROLES: Final[dict[str, Act]] = {
     "setup": setup,
     "publisher": publisher,
     "consumer": consumer,
@@ -34,26 +36,26 @@ ROLES: Final[dict[str, Callable[[Work, e.HistoryWriter, Stop], None]]] = {
 }
 
 
-def main(work: Work) -> int:
-    """Do the work; an error that no worker expects goes into a file that the experiment reads, and 1 is
-    returned.
+def main(work: Work, act: Act | None = None) -> int:
+    """Do the work, or something else with it; an error that no worker expects goes into a file that the experiment
+    reads, and 1 is returned.
     """
     apply_sabotage(os.environ.get("SABOTAGE", ""))
     logging.getLogger("tidings").setLevel(logging.CRITICAL)  # failing handlers are a part of the experiment
     stop = Stop()
     signal.signal(signal.SIGTERM, stop.ask)
     try:
-        perform(work, stop)
+        perform(work, stop, act)
     except Exception:
         Path(work.folder, f"{work.name}.error").write_text(traceback.format_exc())
         return 1
     return 0
 
 
-def perform(work: Work, stop: Stop | None = None) -> None:
+def perform(work: Work, stop: Stop | None = None, act: Act | None = None) -> None:
     """Do the work in this process."""
     with e.HistoryWriter(work.history) as writer:
-        ROLES[work.role](work, writer, stop or Stop())
+        (act or ROLES[work.role])(work, writer, stop or Stop())
 
 
 if __name__ == "__main__":

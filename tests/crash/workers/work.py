@@ -59,6 +59,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     auto_ack: bool = False
     listens: bool = False
     nack_share: float = 0.05
+    retries: int = RETRIES
     acks_survive: bool = True
     drain_seconds: float = DRAIN_SECONDS
     quiet_seconds: float = QUIET_SECONDS
@@ -102,7 +103,7 @@ def options_of(work: Work) -> TopicOptions:
     return TopicOptions(
         partitions=work.partitions,
         delivery="exactly_once" if "once" in work.policies else "at_least_once",
-        max_retries=RETRIES if "dying" in work.policies else 1000,
+        max_retries=work.retries if "dying" in work.policies else 1000,
         retry_delay=RETRY_SECONDS,
         retry_backoff=1.0,
         dead_letter_expired=buries_expired(work),

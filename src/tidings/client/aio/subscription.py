@@ -63,6 +63,7 @@ class AsyncSubscription:
         self._auto_ack = auto_ack and self.in_group
         self._feed: AsyncFeed[AsyncDelivery] | None = None
         self._ticker: runtime.Ticker | None = None
+        self._guard = runtime.Guard()
         self._opening = runtime.Mutex()
         self._flushing = runtime.Mutex()
         self._room = runtime.Signal()
@@ -245,15 +246,16 @@ class AsyncSubscription:
             if limit <= 0:
                 return []
         found = await feed.fetch(limit, timeout)
-        self._delivered += len(found)
+        settled = 0
         for message in found:
             message.origin = self
-        if self.in_group:
-            self._unsettled += len(found)
-            for message in found:
-                if not message.lease:
-                    message.settled = True
-                    self._unsettled -= 1
+            if not message.lease and self.in_group:
+                message.settled = True
+                settled += 1
+        with self._guard:
+            self._delivered += len(found)
+            if self.in_group:
+                self._unsettled += len(found) - settled
         return found
 
     async def _wait_for_room(self, timeout: float | None) -> float | None:
@@ -340,14 +342,14 @@ class AsyncSubscription:
     def _settled(self, messages: Sequence[AsyncDelivery], action: str, lost: int) -> None:
         for message in messages:
             message.settled = True
-        if self.in_group:
-            self._unsettled -= len(messages)
-        if action == "ack":
-            self._acked += len(messages) - lost
-        elif action == "nack" or action == "reject":
-            self._nacked += len(messages) - lost
-            for message in messages:
-                message.nacked = action == "nack"
+            message.nacked = action == "nack"
+        with self._guard:
+            if self.in_group:
+                self._unsettled -= len(messages)
+            if action == "ack":
+                self._acked += len(messages) - lost
+            elif action in ("nack", "reject"):
+                self._nacked += len(messages) - lost
         self._room.set()
 
     async def fail(self, message: AsyncDelivery, error: BaseException) -> None:

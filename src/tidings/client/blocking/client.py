@@ -155,7 +155,7 @@ class Client(Administration):
         if priority == "normal" and (ttl_seconds, delay_seconds, deliver_at, compression) == NOTHING:
             options = outgoing.plain(durability, engine.default_durability)
         else:
-            wanted = {"priority": priority, "ttl_seconds": ttl_seconds, "delay_seconds": delay_seconds}
+            wanted: dict[str, Any] = {"priority": priority, "ttl_seconds": ttl_seconds, "delay_seconds": delay_seconds}
             wanted |= {"deliver_at": deliver_at, "compression": compression, "durability": durability}
             options = outgoing.apply(engine, cast(PublishTerms, wanted), (record,))
         if self._linger is not None and options.deliver_at is None:

@@ -64,6 +64,7 @@ class Subscription:
         self._auto_ack = auto_ack and self.in_group
         self._feed: Feed[Delivery] | None = None
         self._ticker: runtime.Ticker | None = None
+        self._guard = runtime.Guard()
         self._opening = runtime.Mutex()
         self._flushing = runtime.Mutex()
         self._room = runtime.Signal()
@@ -246,15 +247,16 @@ class Subscription:
             if limit <= 0:
                 return []
         found = feed.fetch(limit, timeout)
-        self._delivered += len(found)
+        settled = 0
         for message in found:
             message.origin = self
-        if self.in_group:
-            self._unsettled += len(found)
-            for message in found:
-                if not message.lease:
-                    message.settled = True
-                    self._unsettled -= 1
+            if not message.lease and self.in_group:
+                message.settled = True
+                settled += 1
+        with self._guard:
+            self._delivered += len(found)
+            if self.in_group:
+                self._unsettled += len(found) - settled
         return found
 
     def _wait_for_room(self, timeout: float | None) -> float | None:
@@ -341,14 +343,14 @@ class Subscription:
     def _settled(self, messages: Sequence[Delivery], action: str, lost: int) -> None:
         for message in messages:
             message.settled = True
-        if self.in_group:
-            self._unsettled -= len(messages)
-        if action == "ack":
-            self._acked += len(messages) - lost
-        elif action == "nack" or action == "reject":
-            self._nacked += len(messages) - lost
-            for message in messages:
-                message.nacked = action == "nack"
+            message.nacked = action == "nack"
+        with self._guard:
+            if self.in_group:
+                self._unsettled -= len(messages)
+            if action == "ack":
+                self._acked += len(messages) - lost
+            elif action in ("nack", "reject"):
+                self._nacked += len(messages) - lost
         self._room.set()
 
     def fail(self, message: Delivery, error: BaseException) -> None:

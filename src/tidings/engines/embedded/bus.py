@@ -157,9 +157,10 @@ class Bus:
         return self.catalog.topics.get(name) or self.create_topic(name, None)
 
     def create_topic(self, name: str, options: TopicOptions | None) -> Topic:
+        known = name in self.catalog.topics
         with place.refusing(self.folder):
             topic, made = self.catalog.create(name, options)
-        if made:
+        if made or not known:  # whoever made it may have died before telling
             self.hub.announce_change(TOPICS_CHANGED)
         return topic
 
@@ -174,6 +175,7 @@ class Bus:
         self, name: str, records: Sequence[Record], options: PublishOptions, wait: float = LOCK_WAIT_SECONDS
     ) -> tuple[list[Receipt], list[tuple[Log, Point]]]:
         """Store the records; return their receipts, which hold once the points are synced. Raises `TopicFull`."""
+        self.catalog.glance()
         topic = self.catalog.topics.get(name) or self.create_topic(name, None)
         if not topic.is_plain:
             self._admit(topic, records)
@@ -198,6 +200,7 @@ class Bus:
 
     def admit(self, name: str, records: Sequence[Record]) -> None:
         """Raise `SchemaMismatch` unless the records fit the topic's schema."""
+        self.catalog.glance()
         topic = self.catalog.topics.get(name)
         if topic is not None and topic.options.schema is not None:
             schema = parse_schema(topic.options.schema)
@@ -208,11 +211,10 @@ class Bus:
         """Return the shards of a priority, made if need be."""
         try:
             with place.refusing(self.folder):
-                made = self.catalog.add_level(topic, priority)
+                self.catalog.add_level(topic, priority)
         except TopicNotFound as error:
             raise BusBusy(f"topic {topic.name!r} was dropped while publishing to it; try again") from error
-        if made:
-            self.hub.announce_change(TOPICS_CHANGED)
+        self.hub.announce_change(TOPICS_CHANGED)
         return topic.levels[priority]
 
     def _append_each(
@@ -355,6 +357,7 @@ class Bus:
     def care(self) -> None:
         """What is to be done now and then by whoever waits: it may wait for locks."""
         self.bury()
+        self.catalog.load()
         self.hub.stir()
         if self.room is not None:
             self.room.restore()

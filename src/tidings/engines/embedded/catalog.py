@@ -6,6 +6,7 @@ import functools
 import itertools
 import os
 import threading
+import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -38,6 +39,9 @@ from tidings.spi import SchemaVersion
 OPEN_LOGS = 200
 """Logs with open files, two descriptors each: stays below the usual limit of 1024 with room for the program's own."""
 
+GLANCE_SECONDS = 0.001
+"""A publisher looks for changed topics this often, so that what others alter holds for it within a millisecond."""
+
 SEGMENT_BYTES = 64 * 1024 * 1024
 """Where a new segment begins, at most; a tenth of a smaller retention, as retention removes whole segments."""
 
@@ -57,6 +61,7 @@ class Log(Protocol):
         self, records: Sequence[Record], window: float, wait: float, compression: Compression | None = None
     ) -> tuple[list[tuple[int, bool]], Point]: ...
     def sync(self, point: Point) -> None: ...
+    def secure(self) -> None: ...
     def end(self) -> int: ...
     def point(self) -> Point: ...
     def span(self) -> tuple[int, int]: ...
@@ -167,6 +172,7 @@ class Catalog:
         self._used: OrderedDict[int, Shard] = OrderedDict()
         self._newest = -1
         self._changed = 0
+        self._glanced = 0.0
         self.topics: dict[str, Topic] = {}
         self.blocking: set[str] = set()
         self.unleased: set[str] = set()
@@ -178,6 +184,12 @@ class Catalog:
         if word != self._seen:
             self.load()
             self._seen = word
+
+    def glance(self) -> None:
+        """Refresh, unless that was done a moment ago: publishers that read nothing have to learn, too."""
+        if self._board is not None and (now := time.monotonic()) - self._glanced > GLANCE_SECONDS:
+            self._glanced = now
+            self.refresh()
 
     def load(self) -> None:
         """Learn which topics there are: forget those that were dropped, and show those that are new to `on_new`."""
@@ -324,9 +336,9 @@ class Catalog:
                 folder.mkdir(0o700, parents=True, exist_ok=True)
             sync_folder(folder.parent)
 
-    def add_level(self, topic: Topic, priority: int) -> bool:
-        """Make the shards for messages of a priority that the topic has not been published with; False when others
-        did. Raises `TopicNotFound` when it was dropped."""
+    def add_level(self, topic: Topic, priority: int) -> None:
+        """Have shards for messages of a priority that this process has not published the topic with. Raises
+        `TopicNotFound` when the topic was dropped."""
         with self._control.write(durable=True) as run:
             if not run("SELECT 1 FROM topics WHERE id = ?", (topic.id,)).fetchall():
                 raise TopicNotFound(topic.name)
@@ -335,7 +347,6 @@ class Catalog:
                 self._insert_level(run, topic.id, priority, topic.options.partitions)
                 run("UPDATE topics SET changed = ? WHERE id = ?", (_count(run, "changes", 1), topic.id))
         self.learn()
-        return not known
 
     def alter(self, name: str, options: TopicOptions) -> Topic:
         """Give a topic other options. Raises `TopicNotFound`, and `InvalidOption` for another number of partitions."""

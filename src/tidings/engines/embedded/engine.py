@@ -235,10 +235,12 @@ class EmbeddedEngine:
 
     def seek_group(self, topic: str, group: str, start: Start) -> None:
         bus = self.bus
+        bus.catalog.refresh()
         shards = bus.catalog.find(topic).shards
         if not any(Pattern.from_stored(pattern).matches(topic) for pattern in bus.groups.bindings().get(group, ())):
             raise GroupNotFound(group, topic)
-        bus.groups.seek(group, {shard.id: start_offset(bus, shard, start) for shard in shards})
+        starts = {shard.id: start_offset(bus, shard, start) for shard in shards}
+        bus.groups.seek(group, starts, bus.clock.monotonic())
         bus.announce_groups()
 
     def groups(self, topic: str | None = None) -> list[GroupInfo]:
@@ -251,6 +253,7 @@ class EmbeddedEngine:
     def statistics(self, topic: str, window: float) -> TopicStatistics:
         bus = self.bus
         bus.bury()
+        bus.catalog.refresh()
         return statistics.of_topic(bus, bus.catalog.find(topic), window)
 
     def problems(self) -> list[str]:

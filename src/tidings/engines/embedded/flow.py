@@ -8,7 +8,8 @@ from typing import Protocol
 from tidings.engines.embedded.catalog import Catalog, Topic
 from tidings.engines.embedded.control.groups import Groups
 from tidings.engines.embedded.log.segments import LogGone
-from tidings.errors import TopicFull
+from tidings.errors import GroupNotFound, TopicFull
+from tidings.model.clock import Clock
 from tidings.model.options import Overflow
 from tidings.model.topics import Pattern
 
@@ -18,6 +19,7 @@ class Bounded(Protocol):
 
     groups: Groups
     catalog: Catalog
+    clock: Clock
 
 
 def groups_of(bus: Bounded, topic: str) -> list[str]:
@@ -52,7 +54,7 @@ def make_room(bus: Bounded, topic: Topic, count: int) -> None:
                 raise TopicFull(topic.name, bound, name)
             if excess > 0:
                 _drop(bus, topic, group, excess)
-    except LogGone:  # dropped meanwhile: then it is made anew, and empty
+    except (LogGone, GroupNotFound):  # dropped meanwhile: a topic is made anew, and empty; a group waits for nothing
         return
 
 
@@ -64,7 +66,7 @@ def _drop(bus: Bounded, topic: Topic, group: int, excess: int) -> None:
         if not heads:
             return
         batch, shard = min(heads, key=lambda head: head[0].time_ns)
-        dropped = bus.groups.drop_oldest(group, shard.id, excess, batch.end)
+        dropped = bus.groups.drop_oldest(group, shard.id, excess, batch.end, bus.clock.monotonic())
         if dropped == 0:
             return
         excess -= dropped

@@ -65,6 +65,7 @@ class Pump:
         self._turn = threading.Lock()
         self._mutex = threading.Lock()
         self._moved: list[Moved] = []
+        self._stuck: list[int] = []
         self.due = 0.0
 
     def hurry(self) -> None:
@@ -90,6 +91,9 @@ class Pump:
 
     def _run(self, wall: float) -> None:
         try:
+            stuck, self._stuck = self._stuck, []
+            if stuck:
+                self._let_go(stuck)
             self.finish()
             while rows := self._yard.outbox.due(wall, MOVE_ROWS):
                 if not self._move(rows):
@@ -114,6 +118,8 @@ class Pump:
                     yard.outbox.let_go([row.id], forget=True)
                 shard = yard.destination(row.topic, row.record, row.priority)
                 row.tried, row.shard, row.floor = False, shard.id, shard.log.end()
+            elif row.floor is not None:  # the log may have lost its end with the power
+                row.floor = min(row.floor, shard.log.end())
             shards[shard.id] = shard
         taken = yard.outbox.take(yard.slot(), rows)
         self.move(taken, shards)
@@ -161,25 +167,45 @@ class Pump:
             self.hurry()
 
     def move(self, rows: Sequence[Staged], shards: Mapping[int, Shard]) -> None:
-        """Append rows that this process has taken, unless they are in the log already."""
-        ids = {row.id for row in rows}
+        """Append rows that this process has taken, unless they are in the log already. What cannot be moved is left to
+        whoever looks next, and the error is raised when the others are moved."""
+        failure: Exception | None = None
+        waiting = _by_shard(rows)
         try:
-            for shard, of in _by_shard(rows).items():
-                there = _numbers(shards[shard].log, [row for row in of if row.tried])
-                records = [_numbered(row) for row in of if row.id not in there]
-                log = shards[shard].log
-                if records:
-                    log, point = self._yard.store(shards[shard], records, LOCK_WAIT_SECONDS)
-                else:
-                    point = log.point()
-                self._note([(row.id, log, point) for row in of])
-                ids -= {row.id for row in of}
-        except BaseException as error:
-            self._yard.outbox.let_go(ids, forget=isinstance(error, LogGone))
-            raise
+            while waiting:
+                number, of = next(iter(waiting.items()))
+                try:
+                    self._move_to(shards[number], of)
+                except LogGone:
+                    self._let_go([row.id for row in of], forget=True)
+                except Exception as error:
+                    failure = error
+                    self._let_go([row.id for row in of])
+                del waiting[number]
+        finally:
+            if waiting:
+                self._let_go([row.id for of in waiting.values() for row in of])
+        if failure is not None:
+            raise failure
+
+    def _move_to(self, shard: Shard, rows: Sequence[Staged]) -> None:
+        there = _numbers(shard.log, [row for row in rows if row.tried])
+        records = [_numbered(row) for row in rows if row.id not in there]
+        if records:
+            log, point = self._yard.store(shard, records, LOCK_WAIT_SECONDS)
+        else:
+            log, point = shard.log, shard.log.point()
+        self._note([(row.id, log, point) for row in rows])
+
+    def _let_go(self, ids: Sequence[int], *, forget: bool = False) -> None:
+        """Leave rows to whoever looks next; if that fails, it is tried again with the next run."""
+        try:
+            self._yard.outbox.let_go(ids, forget=forget)
+        except EngineError:
+            self._stuck += ids
 
     def finish(self) -> None:
-        """Remove what was moved, once the logs are durable."""
+        """Remove what was moved, as far as the logs are durable."""
         moved = self._take_moved(1)
         if moved:
             try:
@@ -202,25 +228,37 @@ class Pump:
             self._moved += moved
 
     def _take_moved(self, least: int) -> list[Moved]:
+        """Take what was moved, if there is at least so much; keep what could not be made durable."""
         with self._mutex:
             if len(self._moved) < least:
                 return []
             moved, self._moved = self._moved, []
-        try:
-            _sync(moved)
-        except BaseException:
-            self._note(moved)
-            raise
-        return moved
+        unsafe = _unsafe(moved)
+        if unsafe:
+            self._note([each for each in moved if id(each[1]) in unsafe])
+        return [each for each in moved if id(each[1]) not in unsafe]
 
 
-def _sync(moved: Iterable[Moved]) -> None:
+def _unsafe(moved: Iterable[Moved]) -> set[int]:
+    """Make the logs durable; return (the ids of) those where that failed. A log that is gone needs no more."""
     furthest: dict[int, tuple[Log, Point]] = {}
     for _, log, point in moved:
         if point > furthest.get(id(log), (log, (-1, -1)))[1]:
             furthest[id(log)] = (log, point)
-    for log, point in furthest.values():
-        log.sync(point)
+    return {number for number, (log, point) in furthest.items() if not _is_safe(log, point)}
+
+
+def _is_safe(log: Log, point: Point) -> bool:
+    try:
+        try:
+            log.sync(point)
+        except EngineError:
+            log.secure()
+    except LogGone:
+        return True
+    except (EngineError, OSError):
+        return False
+    return True
 
 
 def _by_shard(rows: Iterable[Staged]) -> dict[int, list[Staged]]:

@@ -8,6 +8,12 @@ import pytest
 from tidings.engines.embedded.control.schema import DDL, SCHEMA_VERSION
 
 
+TABLES = [
+    *("meta", "topics", "levels", "schemas", "groups", "bindings"),
+    *("cursors", "pending", "consumers", "assignments", "staged"),
+]
+
+
 @pytest.fixture
 def database() -> apsw.Connection:
     connection = apsw.Connection(":memory:")
@@ -23,18 +29,17 @@ def test_all_tables_are_strict(database: apsw.Connection) -> None:
     tables = rows(
         database, "SELECT name, strict FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite%'"
     )
-    assert dict(tables) == dict.fromkeys(  # type: ignore[arg-type]
-        ["meta", "topics", "groups", "bindings", "cursors", "pending", "consumers"], 1
-    )
+    assert dict(tables) == dict.fromkeys(TABLES, 1)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("table", ["topics", "groups", "consumers"])
+@pytest.mark.parametrize("table", ["topics", "groups", "consumers", "staged"])
 def test_numbers_are_never_used_again(database: apsw.Connection, table: str) -> None:
-    """A log, a lease or a cursor may still be known under an old number."""
+    """A log, a lease, a cursor or a record that was moved may still be known under an old number."""
     columns = {
-        "topics": "(name, options, first_shard) VALUES (?1, '', 0)",
+        "topics": "(name, options, changed) VALUES (?1, '', 0)",
         "groups": "(name) VALUES (?1)",
-        "consumers": "(group_id, name, slot, pid) VALUES (1, ?1, 1, 1)",
+        "consumers": "(name, slot, pid, patterns, ordering, since, until) VALUES (?1, 1, 1, '[]', 0, 0.0, 0.0)",
+        "staged": "(topic, priority, record, due) VALUES (?1, 5, x'90', 0.0)",
     }[table]
     for name in ("one", "two"):
         database.execute(f"INSERT INTO {table} {columns}", (name,))
@@ -50,6 +55,11 @@ def test_numbers_are_never_used_again(database: apsw.Connection, table: str) -> 
         ("SELECT min(due) FROM pending WHERE group_id = 1", "pending_due"),
         ("SELECT 1 FROM pending WHERE group_id = 1 AND shard = 2 AND first <= 3 ORDER BY first DESC", "pending_place"),
         ("UPDATE pending SET due = 1 WHERE consumer = 4", "pending_consumer"),
+        ("SELECT id FROM topics WHERE changed > 7 ORDER BY changed", "topics_changed"),
+        ("SELECT min(due) FROM staged WHERE mover IS NULL", "staged_due"),
+        ("SELECT 1 FROM staged WHERE mover IS NULL AND due <= 5 ORDER BY due, id LIMIT 9", "staged_due"),
+        ("DELETE FROM staged WHERE topic = 'a'", "staged_topic"),
+        ("SELECT 1 FROM consumers WHERE group_id = 1 AND ordering <> 1", "consumers_group"),
     ],
 )
 def test_frequent_questions_do_not_read_the_whole_table(database: apsw.Connection, query: str, index: str) -> None:
@@ -65,4 +75,4 @@ def test_a_wrong_type_is_refused(database: apsw.Connection) -> None:
 
 def test_the_version_is_what_it_was() -> None:
     """Change it together with the tables, and bring a way to migrate."""
-    assert SCHEMA_VERSION == 1
+    assert SCHEMA_VERSION == 2

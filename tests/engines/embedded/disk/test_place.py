@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tidings.engines.embedded.disk import place
-from tidings.engines.embedded.disk.place import prepare, refusing, reserve
+from tidings.engines.embedded.disk.place import FORMAT_VERSION, prepare, refusing, reserve
 from tidings.errors import DamagedData, EngineError, IncompatibleFormat, StorageFull, StorageUnavailable
 
 
@@ -22,7 +22,7 @@ def mode(path: Path) -> int:
 def test_a_new_directory_is_its_owner_s_alone(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "bus"
     found = prepare(folder, allow_network=False)
-    assert found.version == 1
+    assert found.version == FORMAT_VERSION
     assert [mode(folder / name) for name in ("", "topics", "consumers")] == [0o700] * 3
     assert mode(folder / "FORMAT") == 0o600
     assert sorted(path.name for path in folder.iterdir()) == ["FORMAT", "consumers", "topics"]
@@ -38,10 +38,11 @@ def test_when_many_make_it_at_once_they_agree(tmp_path: Path) -> None:
     assert len({each.bus_id for each in found}) == 1
 
 
-def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
-    text = b'{"version": 2, "bus_id": "x", "and": "more"}'
+@pytest.mark.parametrize(("step", "way"), [(1, "upgrade tidings"), (-1, "before the first release")])
+def test_another_format_is_refused_and_left_alone(tmp_path: Path, step: int, way: str) -> None:
+    text = b'{"version": %d, "bus_id": "x", "and": "more"}' % (FORMAT_VERSION + step)
     (tmp_path / "FORMAT").write_bytes(text)
-    with pytest.raises(IncompatibleFormat, match="upgrade tidings"):
+    with pytest.raises(IncompatibleFormat, match=way):
         prepare(tmp_path, allow_network=False)
     assert (tmp_path / "FORMAT").read_bytes() == text
 
@@ -60,7 +61,7 @@ def test_network_file_systems_are_refused_unless_allowed(
     monkeypatch.setattr(place, "_file_system", lambda folder: kind)
     with pytest.raises(StorageUnavailable, match=f"{kind}.*allow_network_filesystem"):
         prepare(tmp_path, allow_network=False)
-    assert prepare(tmp_path, allow_network=True).version == 1
+    assert prepare(tmp_path, allow_network=True).version == FORMAT_VERSION
 
 
 def test_the_file_system_is_the_one_of_the_innermost_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

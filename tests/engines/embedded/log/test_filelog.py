@@ -16,6 +16,7 @@ from tidings.engines.embedded.log import segment as segment_module
 from tidings.engines.embedded.log.filelog import FileLog
 from tidings.engines.embedded.log.recovery import Floor
 from tidings.engines.embedded.log.segments import LogGone, LogLimits
+from tidings.engines.embedded.log.stamps import Stamps
 from tidings.errors import BusBusy
 
 TEN_EACH = LogLimits(segment_bytes=1 << 20, segment_messages=10)
@@ -226,7 +227,7 @@ def test_the_end_is_posted_whenever_it_moved(folder: Path) -> None:
     folder.mkdir()
     posted: list[int] = []
     limits = LogLimits(segment_bytes=1 << 20, segment_messages=2)
-    log = FileLog(folder, limits, Hands(), Floor, posted.append)
+    log = FileLog(folder, limits, Stamps(Hands()), Floor, posted.append)
     fill(log, 6, per_batch=2)
     assert posted[-3:] == [2, 4, 6]
     log.close()

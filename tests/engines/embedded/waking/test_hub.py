@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import wait_for
 from tests.engines.child import Child
 from tidings.engines.embedded.waking import hub as module
-from tidings.engines.embedded.waking.board import GROUPS_CHANGED, TOPICS_CHANGED, Bells, Board
+from tidings.engines.embedded.waking.board import GROUPS_CHANGED, ROOM_MADE, STAGED, TOPICS_CHANGED, Bells, Board
 from tidings.engines.embedded.waking.hub import Hub
 from tidings.model.topics import Pattern, parse_topics
 
@@ -45,6 +45,9 @@ class Feed:
     def stir(self) -> None:
         self.tell("stir")
 
+    def vacate(self) -> None:
+        self.tell("room")
+
     def discover(self, topic: Topic) -> None:
         self.tell(topic.name)
 
@@ -63,6 +66,12 @@ class Process:
         self.board.post(100, 0)
         self.hub: Hub[Topic] = Hub(self.board, self.bells, self.refresh)
         self.hub.hang(slot)
+        self.hub.look()
+        self.staged = 0
+        self.hub.on_staged = self.stage
+
+    def stage(self) -> None:
+        self.staged += 1
 
     def refresh(self) -> None:
         self.refreshed += 1
@@ -180,6 +189,29 @@ class TestInOneProcess:
         assert feed.waker is None
 
 
+    @pytest.mark.parametrize("kind", ["file", "memory"])
+    def test_what_changes_here_is_told_here(self, here: Process, kind: str) -> None:
+        hub: Hub[Topic] = here.hub if kind == "file" else Hub(None, None, lambda: None)
+        staged: list[int] = []
+        hub.on_staged = lambda: staged.append(1)
+        feed = Feed()
+        hub.add(feed)
+        hub.look()
+        feed.told.clear()
+        for word, told in ((ROOM_MADE, ["room"]), (GROUPS_CHANGED, ["stir"]), (TOPICS_CHANGED, []), (STAGED, [])):
+            feed.told.clear()
+            hub.announce_change(word)
+            assert (feed.told, staged) == (told, [1] if word == STAGED else [])
+        if hub is not here.hub:
+            hub.close()
+
+    def test_a_sleeper_is_woken_by_what_was_staged_here(self, here: Process) -> None:
+        feed = here.feed(1)
+        assert slept(here.hub, feed, lambda: here.hub.announce_change(STAGED))
+        assert feed.told == []
+        assert here.staged >= 1, "nobody was told to move it"
+
+
 class TestBetweenProcesses:
     def test_a_publish_elsewhere_wakes_a_sleeper(self, here: Process, there: Process) -> None:
         feed = here.feed(1, 64)
@@ -200,6 +232,25 @@ class TestBetweenProcesses:
         there.hub.announce_change(TOPICS_CHANGED)
         here.hub.look()
         assert (here.refreshed, feed.told) == (refreshed + 1, ["stir"])
+        there.hub.announce_change(ROOM_MADE)
+        here.hub.look()
+        assert (here.staged, feed.told) == (0, ["stir", "room"])
+        there.hub.announce_change(STAGED)
+        here.hub.look()
+        assert (here.staged, feed.told) == (1, ["stir", "room"])
+        assert here.refreshed == refreshed + 1
+
+    @pytest.mark.parametrize("word", [ROOM_MADE, STAGED, GROUPS_CHANGED])
+    def test_room_and_staged_messages_wake_a_sleeper_elsewhere(
+        self, here: Process, there: Process, word: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was staged is nobody's message yet: all who sleep look, and one of them moves it."""
+        feed = here.feed(1)
+        woken: list[int] = []
+        real = here.hub.wake
+        monkeypatch.setattr(here.hub, "wake", lambda: (woken.append(1), real()))
+        assert slept(here.hub, feed, lambda: there.hub.announce_change(word))
+        assert bool(woken) == (word == STAGED)
 
     def test_all_sleeping_threads_of_a_process_are_served_by_the_one_that_watches(
         self, here: Process, there: Process

@@ -12,6 +12,7 @@ from tidings import AsyncClient, TopicOptions
 from tidings.testing.conformance.stage.consuming import (
     AT_ONCE,
     expect_end,
+    expect_no_more,
     fail,
     fill,
     manual,
@@ -48,6 +49,19 @@ async def test_a_group_is_there_before_its_messages(tmp_path: Path, kind: str) -
                 await expect_end(place, client)
             await subscription.ack(messages)
         await expect_end(place, client)
+
+    await run(tmp_path, kind, use)
+
+
+@KIND
+async def test_what_comes_before_the_end_is_told(tmp_path: Path, kind: str) -> None:
+    async def use(place: Place, client: AsyncClient) -> None:
+        async with client.subscribe(place.topic()) as subscription:
+            await expect_no_more(client, subscription, place.topic())
+            await expect_no_more(client, subscription, place.topic(), {"marker": 1})
+            await client.publish(place.topic(), "one more")
+            with pytest.raises(AssertionError, match="one more"):
+                await expect_no_more(client, subscription, place.topic())
 
     await run(tmp_path, kind, use)
 

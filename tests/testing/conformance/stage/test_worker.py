@@ -33,7 +33,7 @@ async def test_a_worker_publishes_takes_and_acks(tmp_path: Path, kind: str) -> N
 async def test_a_worker_publishes_with_options_rejects_and_leaves(tmp_path: Path, kind: str) -> None:
     url = f"file:{tmp_path / 'bus'}"
     async with AsyncClient(url) as client, Worker(kind, url) as worker:
-        await client.create_topic("a", TopicOptions(delivery="exactly_once", max_subscribers=1))  # type: ignore[arg-type]
+        await client.create_topic("a", TopicOptions(delivery="exactly_once", max_subscribers=1))
         assert await worker.ask("send", "a", 1, {"message_id": "x"}) == [0, False, False]
         assert await worker.ask("send", "a", 2, {"message_id": "x"}) == [0, True, False]
         assert await worker.ask("send", "a", 3, {"delay_seconds": 60}) == [-1, False, True]

@@ -20,13 +20,16 @@ Execute = Callable[..., Any]
 class Member(Struct):
     """A consumer as it claims. `shards` is the JSON list of those it may claim from, `unleased` the ones that deliver
     at most once; `homes`, of an ordering consumer only, tells the partition of each shard by its shard of normal
-    priority, and `shards` is then what `share` has left of them."""
+    priority, and `shards` is then what `share` has left of them. `levels`, in order of priority only: the shards that
+    are claimed from one after the other. `merged`: what is claimed anew was cut to be in publish order."""
 
     group: int
     consumer: int
     shards: str
     lease_seconds: float
     homes: dict[int, int] | None = None
+    levels: tuple[frozenset[int], ...] = ()
+    merged: bool = False
     unleased: frozenset[int] = frozenset()
     gained: bool = False
     leaving: bool = False
@@ -36,26 +39,46 @@ def share(run: Execute, who: Member, now: float) -> set[int]:
     """Return the shards that the member may claim from now. `gained` is set when partitions changed hands, `leaving`
     when others wait for one that it still holds messages of."""
     assert who.homes is not None
-    run("UPDATE consumers SET until = ? WHERE id = ?", (now + who.lease_seconds, who.consumer))
-    query = "SELECT id FROM consumers WHERE group_id = ? AND ordering AND until > ? ORDER BY id"
-    members = [row[0] for row in run(query, (who.group, now)).fetchall()]
-    owners = dict(run("SELECT partition, consumer FROM assignments WHERE group_id = ?", (who.group,)).fetchall())
-    homes = sorted(set(who.homes.values()))
-    mine = [home for home in homes if owners.get(home) == who.consumer]
-    quota = _quota(len(homes), members, who.consumer)
     who.gained = who.leaving = False
-    for home in mine[quota:]:
-        _give_up(run, who, home)
-    kept = mine[:quota]
-    for home in homes:
-        if len(kept) < quota and owners.get(home) not in members and _take(run, who, home, now):
-            kept.append(home)
+    homes = sorted(set(who.homes.values()))
+    readers = _readers(run, who, homes, now)
+    owners = dict(run("SELECT partition, consumer FROM assignments WHERE group_id = ?", (who.group,)).fetchall())
+    kept: set[int] = set()
+    for members in set(readers.values()):
+        kept |= _share(run, who, [home for home in homes if readers[home] == members], members, owners, now)
     shards = {shard for shard, home in who.homes.items() if home in kept}
     who.shards = msgspec.json.encode(sorted(shards)).decode()
     return shards
 
 
-def _quota(partitions: int, members: list[int], consumer: int) -> int:
+def _readers(run: Execute, who: Member, homes: list[int], now: float) -> dict[int, tuple[int, ...]]:
+    """Say what the member reads, and that it is there; return which members read each of its partitions."""
+    told = msgspec.json.encode(homes).decode()
+    query = "SELECT id, homes FROM consumers WHERE group_id = ? AND ordering AND (until > ? OR id = ?) ORDER BY id"
+    others = dict(run(query, (who.group, now, who.consumer)).fetchall())
+    who.gained = others[who.consumer] != told
+    until = now + who.lease_seconds
+    run("UPDATE consumers SET until = ?, homes = ? WHERE id = ?", (until, told, who.consumer))
+    reads = {**{id: set(msgspec.json.decode(stored)) for id, stored in others.items()}, who.consumer: set(homes)}
+    return {home: tuple(id for id, of in reads.items() if home in of) for home in homes}
+
+
+def _share(
+    run: Execute, who: Member, homes: list[int], members: tuple[int, ...], owners: dict[int, int], now: float
+) -> set[int]:
+    """Return what is the member's of partitions that the same members read."""
+    quota = _quota(len(homes), members, who.consumer)
+    mine = [home for home in homes if owners.get(home) == who.consumer]
+    for home in mine[quota:]:
+        _give_up(run, who, home)
+    kept = set(mine[:quota])
+    for home in homes:
+        if len(kept) < quota and owners.get(home) not in members and _take(run, who, home, now):
+            kept.add(home)
+    return kept
+
+
+def _quota(partitions: int, members: tuple[int, ...], consumer: int) -> int:
     """The first ones get one more where it does not come out even."""
     each, over = divmod(partitions, len(members))
     return each + (members.index(consumer) < over)

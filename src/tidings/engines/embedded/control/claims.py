@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from tidings.engines.embedded.control import assignment
@@ -123,27 +124,47 @@ class Claims:
     def claim(self, who: Member, spans: Mapping[int, Span], limit: int, now: float, wait: float) -> list[Claim]:
         """Claim up to `limit` messages: what is due of the member's shards, then what is new in `spans`, in their
         order. What retention removed before is counted as skipped. Raises `Closed` when the group was dropped."""
+        claims: list[Claim] = []
         with self._control.write(wait) as run:
             if not run("SELECT 1 FROM consumers WHERE id = ?", (who.consumer,)).fetchall():
                 raise Closed("the consumer group was dropped, so this subscription to it has ended")
-            shards = assignment.share(run, who, now) if who.homes is not None else None
-            claims = self._claim_due(run, who, limit, now)
-            if len(claims) == MAX_CLAIMS:
-                return claims
-            limit -= sum(map(len, claims))
-            for shard, span in spans.items():
-                if limit <= 0:
-                    break
-                if shards is None or shard in shards:
-                    claim = self._claim_new(run, who, shard, span, limit, now)
-                    claims += [claim] if claim is not None else []
-                    limit -= len(claim) if claim is not None else 0
+            owned = assignment.share(run, who, now) if who.homes is not None else None
+            for level in who.levels or (None,):
+                shards = owned if level is None else level if owned is None else owned & level
+                self._claim_level(run, who, shards, spans, claims, limit, now)
         return claims
 
-    def _claim_due(self, run: Execute, who: Member, limit: int, now: float) -> list[Claim]:
+    def _claim_level(
+        self,
+        run: Execute,
+        who: Member,
+        shards: Set[int] | None,
+        spans: Mapping[int, Span],
+        claims: list[Claim],
+        limit: int,
+        now: float,
+    ) -> None:
+        """Claim from some shards (None: all): first what is due, then what is new."""
+        limit -= sum(map(len, claims))
+        among = who.shards if shards is None else msgspec.json.encode(list(shards)).decode()
+        due = self._claim_due(run, who, among, limit, now)
+        claims += due
+        if len(due) == MAX_CLAIMS or (due and who.merged):
+            return
+        limit -= sum(map(len, due))
+        for shard, span in spans.items():
+            if limit <= 0:
+                break
+            if shards is None or shard in shards:
+                claim = self._claim_new(run, who, shard, span, limit, now)
+                if claim is not None:
+                    claims.append(claim)
+                    limit -= len(claim)
+
+    def _claim_due(self, run: Execute, who: Member, among: str, limit: int, now: float) -> list[Claim]:
         claims: list[Claim] = []
         query = f"SELECT {_ROW} FROM pending WHERE group_id = ? AND due <= ? AND {_AMONG} ORDER BY shard, first LIMIT ?"
-        rows = run(query, (who.group, now, who.shards, min(limit, MAX_CLAIMS)))
+        rows = run(query, (who.group, now, among, max(0, min(limit, MAX_CLAIMS))))
         for row in rows.fetchall():
             if limit <= 0:
                 break

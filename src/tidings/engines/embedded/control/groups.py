@@ -73,32 +73,32 @@ class Groups:
                 run(f"DELETE FROM {table} WHERE group_id = ?", (group,))
             run("DELETE FROM groups WHERE id = ?", (group,))
 
-    def seek(self, name: str, starts: dict[int, int]) -> None:
+    def seek(self, name: str, starts: dict[int, int], now: float) -> None:
         """Move the place of the group on these shards; what is held there becomes nobody's."""
         group = self.find(name)
         with self._control.write(durable=True) as run:
             for shard, start in starts.items():
                 run("DELETE FROM pending WHERE group_id = ? AND shard = ?", (group, shard))
                 run(
-                    "INSERT INTO cursors (group_id, shard, next) VALUES (?, ?, ?) "
+                    "INSERT INTO cursors (group_id, shard, next, marked, past) VALUES (?, ?, ?, ?, ?) "
                     "ON CONFLICT DO UPDATE SET next = excluded.next",
-                    (group, shard, start),
+                    (group, shard, start, now, now),
                 )
 
     def cursors(self, group: int) -> dict[int, int]:
         """Return the next offset to claim for each shard that has been claimed from or bound."""
         return dict(self._control.read("SELECT shard, next FROM cursors WHERE group_id = ?", (group,)))
 
-    def drop_oldest(self, group: int, shard: int, count: int, end: int) -> int:
+    def drop_oldest(self, group: int, shard: int, count: int, end: int, now: float) -> int:
         """Let the group skip up to `count` of the messages before `end` that it has not claimed; return how many."""
         with self._control.write() as run:
             rows = run("SELECT next FROM cursors WHERE group_id = ? AND shard = ?", (group, shard)).fetchall()
             place = rows[0][0] if rows else 0
             dropped = max(0, min(count, end - place))
             run(
-                "INSERT INTO cursors (group_id, shard, next, skipped) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE "
-                "SET next = excluded.next, skipped = skipped + excluded.skipped",
-                (group, shard, place + dropped, dropped),
+                "INSERT INTO cursors (group_id, shard, next, skipped, marked, past) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET next = excluded.next, skipped = skipped + excluded.skipped",
+                (group, shard, place + dropped, dropped, now, now),
             )
         return dropped
 

@@ -79,6 +79,7 @@ class Members:
         slots = {slot for slot in {slot for _, slot in rows} | {row[0] for row in movers} if is_dead(slot)}
         if slots:
             with self._control.write() as run:
+                slots = {slot for slot in slots if is_dead(slot)}  # nobody has taken it over meanwhile
                 for consumer in [consumer for consumer, slot in rows if slot in slots]:
                     _free(run, consumer, 0)
                 for slot in slots:

@@ -73,7 +73,7 @@ CREATE INDEX pending_place ON pending (group_id, shard, first);
 CREATE INDEX pending_consumer ON pending (consumer) WHERE consumer IS NOT NULL;
 
 -- attached subscriptions (a temporary one has no group); `slot` is the lock that their process holds while it lives.
--- `until` is when an ordering consumer that does not renew loses its partitions
+-- `until` is when an ordering consumer that does not renew loses its partitions, `homes` the ones that it reads
 CREATE TABLE consumers (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     group_id INTEGER,
@@ -82,6 +82,7 @@ CREATE TABLE consumers (
     pid INTEGER NOT NULL,
     patterns TEXT NOT NULL,
     ordering INTEGER NOT NULL,
+    homes TEXT NOT NULL DEFAULT '[]',
     since REAL NOT NULL,
     until REAL NOT NULL
 ) STRICT;

@@ -140,6 +140,17 @@ class FileLog:
         """Return when the log is durable up to `point`. Raises `PublishUnknown` when that could not be proven."""
         self._sync.wait(point)
 
+    def secure(self) -> None:
+        """Make all that is written durable, also after a sync that failed. Raises `OSError` when that fails again."""
+        with self._exclusive():
+            segment = self._active or self._open_active()
+            try:
+                os.fdatasync(segment.fd)
+            except OSError:
+                self._distrust()
+                raise
+            self._sync.confirm((segment.base, segment.end))
+
     def _enter(self, wait: float) -> None:
         """Take the mutex, then the lock of the shard. Plain calls: this is on the way of every message."""
         if not self._mutex.acquire(timeout=wait):

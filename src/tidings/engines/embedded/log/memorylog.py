@@ -60,7 +60,7 @@ class MemoryLog:
         with self._mutex:
             self._check()
             end = self._next
-            known = self._seen.find(records, since, end, lambda at: [], lambda time_ns: end)
+            known = self._seen.find(records, since, end, self.read, self.find_time)
             placed, fresh = place_once(known, records, end)
             if fresh:
                 base = self.append(fresh)[0]
@@ -73,6 +73,9 @@ class MemoryLog:
 
     def sync(self, point: Point) -> None:
         """Return at once: memory is as durable as it gets."""
+
+    def secure(self) -> None:
+        """Return at once, likewise."""
 
     def end(self) -> int:
         self._check()

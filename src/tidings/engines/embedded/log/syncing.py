@@ -44,6 +44,12 @@ class GroupSync:
         if error is not None:
             raise _unproven(error) from error
 
+    def confirm(self, point: Point) -> None:
+        """What is written up to `point` was made durable otherwise, after a sync that failed."""
+        with self._changed:
+            self.synced = max(self.synced, point)
+            self._changed.notify_all()
+
     def _lead(self) -> OSError | None:
         reached, error = self.synced, None
         try:

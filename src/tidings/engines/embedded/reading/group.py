@@ -32,6 +32,7 @@ REMEMBERED_ACKS = 1000
 class Page(Struct, Generic[M]):
     """What was claimed of one stored batch. `is_new`: delivered for the first time; `extra`: some may have expired."""
 
+    shard: int
     time_ns: int
     is_new: bool
     extra: bool
@@ -71,13 +72,18 @@ class GroupFeed(BaseFeed[M]):
         super()._lose(shard)
 
     def _who(self) -> Member:
+        shards = list(self._shards.values())
         if self._member is None:
-            shards = msgspec.json.encode(list(self._shards)).decode()
-            homes = {shard.id: shard.home for shard in self._shards.values()} if self._spec.ordering else None
-            self._member = Member(self._group, self._consumer, shards, self.bus.options.lease_seconds, homes)
+            numbers = msgspec.json.encode([shard.id for shard in shards]).decode()
+            self._member = who = Member(self._group, self._consumer, numbers, self.bus.options.lease_seconds)
+            if self._spec.ordering:
+                who.homes = {shard.id: shard.home for shard in shards}
+            if self._spec.priority_order:
+                priorities = sorted({shard.priority for shard in shards}, reverse=True)
+                who.levels = tuple(frozenset(s.id for s in shards if s.priority == each) for each in priorities)
         unleased = self.bus.catalog.unleased
         if unleased or self._member.unleased:
-            self._member.unleased = frozenset(n for n, shard in self._shards.items() if shard.topic in unleased)
+            self._member.unleased = frozenset(shard.id for shard in shards if shard.topic in unleased)
         return self._member
 
     # -- reading
@@ -89,7 +95,19 @@ class GroupFeed(BaseFeed[M]):
             self._watch()
         elif not self._fresh and now < self._next_due:
             return []
-        claims = self._claim(limit, now, wait)
+        who = self._who()
+        claims, spans, more = self._claim(who, limit, now, wait)
+        try:
+            self._after_claim(who, claims, spans if more or sum(map(len, claims)) >= limit else {}, now)
+            return self._admit(claims, now)
+        except DamagedData:
+            raise
+        except BaseException:
+            self._give_back(claims, ())
+            raise
+
+    def _admit(self, claims: Sequence[Claim], now: float) -> list[M]:
+        """Read what was claimed, and return what is to be delivered of it."""
         pages: list[Page[M]] = []
         for at, claim in enumerate(claims):
             try:
@@ -99,9 +117,6 @@ class GroupFeed(BaseFeed[M]):
                 if not any(page.messages for page in pages):
                     raise
                 break
-            except BaseException:
-                self._give_back(claims, ())
-                raise
         if len(pages) > 1 and not self._spec.priority_order:
             retries_first = not self._spec.ordering
             pages.sort(key=lambda page: 0 if retries_first and not page.is_new else page.time_ns)
@@ -111,47 +126,49 @@ class GroupFeed(BaseFeed[M]):
         retried, extra = any(claim.attempt > 1 for claim in claims), any(page.extra for page in pages)
         return self._policy.admit(found, now) if self._policy.is_needed(extra, retried) else found
 
-    def _claim(self, limit: int, now: float, wait: float) -> list[Claim]:
+    def _claim(self, who: Member, limit: int, now: float, wait: float) -> tuple[list[Claim], dict[int, Span], bool]:
+        """Claim; return also what could be claimed anew, and whether there is more of it."""
         fresh, self._fresh = self._fresh, {}
         stirred, self._stirred = self._stirred, False
-        who = self._who()
         try:
             if stirred:
                 fresh.update(dict.fromkeys(self._behind()))
-            spans, more = self._spans(fresh, limit)
+            spans, who.merged, more = self._spans(fresh, limit)
             claims = self._claims.claim(who, spans, limit, now, wait)
         except BaseException:
             self._fresh = {**fresh, **self._fresh}
             self._stirred = self._stirred or stirred
             raise
+        return claims, spans, more or (who.merged and bool(claims))
+
+    def _after_claim(self, who: Member, claims: Sequence[Claim], left: dict[int, Span], now: float) -> None:
+        """Say what others have to know, and note when to claim again: at once when there is something left."""
         self.skipped += sum(claim.skipped for claim in claims)
-        if who.gained:
-            self.bus.announce_groups()
-        if self.bus.catalog.blocking and any(not claim.lease for claim in claims):
-            self.bus.hub.announce_change(ROOM_MADE)
-        if more or sum(map(len, claims)) >= limit:
-            self._fresh = {**dict.fromkeys(spans), **self._fresh}
+        if left:
+            self._fresh = {**dict.fromkeys(left), **self._fresh}
             self._next_due = 0.0
         else:
             due = self._claims.next_due(who, now)
             self._next_due = float("inf") if due is None else due
-        return claims
+        if who.gained:
+            self.bus.announce_groups()
+        if self.bus.catalog.blocking and any(not claim.lease for claim in claims):
+            self.bus.hub.announce_change(ROOM_MADE)
 
     def _behind(self) -> list[int]:
         """Return the shards on which the group is not at the end, as far as the board says: it may have been moved."""
         places, written = self.bus.groups.cursors(self._group), self.bus.hub.written
-        return [number for number in self._shards if not 0 < written(number) <= places.get(number, 0)]
+        return [number for number in list(self._shards) if not 0 < written(number) <= places.get(number, 0)]
 
-    def _spans(self, fresh: dict[int, None], limit: int) -> tuple[dict[int, Span], bool]:
-        """Return what may be claimed of these shards, in the order in which to claim it, and whether that is less than
-        there is."""
+    def _spans(self, fresh: dict[int, None], limit: int) -> tuple[dict[int, Span], bool, bool]:
+        """Return what may be claimed of these shards, in the order in which to claim it, whether it was cut to be in
+        publish order, and whether there is more."""
         shards = [self._shards[number] for number in fresh if number in self._shards]
-        if self._spec.priority_order:
-            shards.sort(key=lambda shard: -shard.priority)
         spans = {shard.id: span for shard in shards if (span := self._span(shard)) is not None}
         if self._spec.priority_order or len({shard.priority for shard in shards}) < 2:
-            return spans, False
-        return self._in_publish_order(spans, limit)
+            return spans, False, False
+        cut = self._in_publish_order(spans, limit)
+        return cut, True, any(cut[number].end < spans[number].end for number in spans)
 
     def _span(self, shard: Shard) -> Span | None:
         try:
@@ -162,7 +179,7 @@ class GroupFeed(BaseFeed[M]):
             return None
         return Span(first, end)
 
-    def _in_publish_order(self, spans: dict[int, Span], limit: int) -> tuple[dict[int, Span], bool]:
+    def _in_publish_order(self, spans: dict[int, Span], limit: int) -> dict[int, Span]:
         """Cut the spans of each topic down to the messages that were published first."""
         cut = dict(spans)
         topics: dict[str, dict[int, Shard]] = {}
@@ -177,7 +194,7 @@ class GroupFeed(BaseFeed[M]):
             except LogGone:
                 stops = dict.fromkeys(shards, 0)
             cut.update((n, Span(spans[n].first, stop)) for n, stop in stops.items())
-        return cut, any(cut[number].end < spans[number].end for number in spans)
+        return cut
 
     def _read(self, claim: Claim, pages: list[Page[M]]) -> None:
         """Add the messages of a claim; what retention removed of it is skipped and counted."""
@@ -191,7 +208,7 @@ class GroupFeed(BaseFeed[M]):
                 if batch.base > at:
                     self._skip(claim, at, min(batch.base - 1, claim.last))
                 messages = self._messages(shard, batch, at, claim.last, claim.attempt, claim.lease)
-                pages.append(Page(batch.time_ns, claim.attempt == 1, batch.extra, messages))
+                pages.append(Page(claim.shard, batch.time_ns, claim.attempt == 1, batch.extra, messages))
                 at = max(at, batch.end)
                 if at > claim.last:
                     break
@@ -214,12 +231,12 @@ class GroupFeed(BaseFeed[M]):
 
     def _give_back(self, claims: Sequence[Claim], pages: Sequence[Page[M]]) -> None:
         """Give back what was claimed and could not be read."""
-        read = {(message.lease, message.offset) for page in pages for message in page.messages}
+        read = {(page.shard, message.offset) for page in pages for message in page.messages}
         ranges = [
             Range(claim.shard, offset, offset, claim.lease, "release" if claim.lease else "restore")
             for claim in claims
             for offset in range(claim.first, claim.last + 1)
-            if (claim.lease, offset) not in read
+            if (claim.shard, offset) not in read
         ]
         self._claims.settle(self._group, ranges, self.clock.monotonic(), LOCK_WAIT_SECONDS)
         self._next_due = 0.0
@@ -272,7 +289,7 @@ class GroupFeed(BaseFeed[M]):
 
     def _ranges(self, settlements: Sequence[Settlement]) -> Iterator[Range]:
         """Join settlements of neighbours that are alike: a lease belongs to one shard."""
-        numbers = {(shard.topic, shard.partition, shard.priority): shard.id for shard in self._shards.values()}
+        numbers = {(shard.topic, shard.partition, shard.priority): shard.id for shard in list(self._shards.values())}
         at = 0
         while at < len(settlements):
             settlement = settlements[at]

@@ -135,7 +135,7 @@ class Policy(Generic[M]):
 
     def _unblock(self, message: Message) -> None:
         if self._blocked and self._blocked.get(_lane(message), (-1, 0.0))[0] == message.offset:
-            del self._blocked[_lane(message)]
+            self._blocked.pop(_lane(message), None)
 
     def _letter(self, settlement: Settlement, cause: str) -> Entry | None:
         return self._feed.letter(settlement, cause) if cause in _DEADLY else None

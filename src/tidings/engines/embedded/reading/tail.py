@@ -49,12 +49,26 @@ class TailFeed(BaseFeed[M]):
                 break
             for shard in shards:
                 self._fresh.pop(shard.id, None)
-            if len(shards) == 1:
-                more = shards if self._read(shards[0], limit - len(found), found) else []
-            else:
-                more = self._read_merged(shards, limit - len(found), found)
+            try:
+                more = self._read_all(shards, limit - len(found), found)
+            except Exception:
+                self._fresh.update((shard.id, None) for shard in shards)
+                if not found:
+                    raise
+                break  # told by the next poll: what was found before is not lost
             self._fresh.update((shard.id, None) for shard in more)
         return found
+
+    def _read_all(self, shards: list[Shard], limit: int, found: list[M]) -> list[Shard]:
+        """Add up to `limit` messages; return the shards that may have more. The highest priority is read to its end."""
+        if len(shards) > 1:
+            return self._read_merged(shards, limit, found)
+        stop, more = len(found) + limit, True
+        while more and len(found) < stop:
+            more = self._read(shards[0], stop - len(found), found)
+            if not self._spec.priority_order:
+                break
+        return shards if more else []
 
     def _turns(self) -> list[list[Shard]]:
         """Return the shards that have something new, in the order in which to read them; those of one topic that have
@@ -79,9 +93,10 @@ class TailFeed(BaseFeed[M]):
         for batch in batches:
             self.skipped += max(0, batch.base - at)
             at = max(at, batch.base)
-            last = min(batch.end, at + stop - len(found)) - 1
-            found += self._wanted(batch, self._messages(shard, batch, at, last, 1, 0))
-            at = last + 1
+            while at < batch.end and len(found) < stop:
+                last = min(batch.end, at + stop - len(found)) - 1
+                found += self._wanted(batch, self._messages(shard, batch, at, last, 1, 0))
+                at = last + 1
             if len(found) >= stop:
                 break
         self._places[shard.id] = at
@@ -95,17 +110,18 @@ class TailFeed(BaseFeed[M]):
                 self.bus.catalog.use(shard)
             ends = stable_ends(shards)
             stops = first_published(by_number, self._places, ends, limit)
-            pages = [page for shard in shards for page in self._pages(shard, stops[shard.id])]
+            read = {shard.id: self._pages(shard, stops[shard.id]) for shard in shards}
         except LogGone:
             for shard in shards:
                 self._lose(shard.id)
             return []
-        for _, messages in sorted(pages, key=lambda page: page[0]):
+        self._places.update((number, place) for number, (place, _) in read.items())
+        for _, messages in sorted([page for _, pages in read.values() for page in pages], key=lambda page: page[0]):
             found += messages
         return [shard for shard in shards if self._places.get(shard.id, 0) < ends[shard.id]]
 
-    def _pages(self, shard: Shard, stop: int) -> list[tuple[int, list[M]]]:
-        """Read a shard up to `stop`: the wanted messages of each batch, with its time."""
+    def _pages(self, shard: Shard, stop: int) -> tuple[int, list[tuple[int, list[M]]]]:
+        """Read a shard up to `stop`; return the place reached, and the wanted messages of each batch with its time."""
         pages = []
         at = self._places.get(shard.id, 0)
         while at < stop and (batches := shard.log.read(at)):
@@ -115,8 +131,7 @@ class TailFeed(BaseFeed[M]):
                     messages = self._messages(shard, batch, max(at, batch.base), stop - 1, 1, 0)
                     pages.append((batch.time_ns, self._wanted(batch, messages)))
                     at = min(batch.end, stop)
-        self._places[shard.id] = at
-        return pages
+        return at, pages
 
     def _wanted(self, batch: Batch, messages: list[M]) -> list[M]:
         """Leave out what has expired, and other keys than the one asked for."""
@@ -131,7 +146,9 @@ class TailFeed(BaseFeed[M]):
         retries, now = self._retries, self.clock.monotonic() if self._retries else 0.0
         found: list[M] = []
         while retries and len(found) < limit and (retries[0][0] <= now or len(retries) > MAX_PREFETCH):
-            found.append(heapq.heappop(retries)[2])
+            message = heapq.heappop(retries)[2]
+            if message.expires_at is None or message.expires_at > self.clock.now():
+                found.append(message)
         return found
 
     def is_ready(self) -> bool:
@@ -144,28 +161,34 @@ class TailFeed(BaseFeed[M]):
 
     def settle(self, settlements: Sequence[Settlement], wait: float = LOCK_WAIT_SECONDS) -> None:
         """Nacked and released messages come again, to this subscription; there is nothing to ack."""
-        letters = [letter for each in settlements if each.action != "ack" and (letter := self._again(each)) is not None]
+        letters: list[Entry] = []
+        retries: list[tuple[float, M]] = []
+        for settlement in settlements:
+            if settlement.action != "ack":
+                self._decide(settlement, letters, retries)
         if letters:
             self.bus.outbox.add(letters, wait, durable=False)
             self.bus.hub.announce_change(STAGED)
+        for due, message in retries:
+            heapq.heappush(self._retries, (due, next(self._order), message))
         self.stir()
 
-    def _again(self, settlement: Settlement) -> Entry | None:
-        """Deliver a message again later, or return the dead letter that it is now."""
+    def _decide(self, settlement: Settlement, letters: list[Entry], retries: list[tuple[float, M]]) -> None:
+        """Add what comes of a settlement: a dead letter, or a delivery later."""
         message, action, terms = settlement.message, settlement.action, self.terms(settlement.message)
-        if terms.delivery is Guarantee.AT_MOST_ONCE and action != "release":
-            return None
+        if terms.delivery == Guarantee.AT_MOST_ONCE and action != "release":
+            return
         if action == "nack" and is_exhausted(terms, message.attempt):
             action = "exhaust"
         if action in ("reject", "exhaust"):
-            return self.letter(settlement, action)
-        if action in ("nack", "release"):
+            letter = self.letter(settlement, action)
+            letters += [letter] if letter is not None else []
+        elif action in ("nack", "release"):
             seconds = settlement.seconds or 0.0
             if action == "nack" and settlement.seconds is None:
                 seconds = retry_delay(terms, message.attempt, random.random())
             again = replace(message, attempt=message.attempt + (action == "nack"))
-            heapq.heappush(self._retries, (self.clock.monotonic() + seconds, next(self._order), again))  # type: ignore[misc]
-        return None
+            retries.append((self.clock.monotonic() + seconds, again))  # type: ignore[arg-type]
 
     def commit(self, settlements: Sequence[Settlement], outputs: Sequence[Output], durability: Durability) -> None:
         """Publish the outputs together; there is nothing to ack."""

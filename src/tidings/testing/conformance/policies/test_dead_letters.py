@@ -10,8 +10,8 @@ import pytest
 from tidings import AsyncClient, AsyncSubscription, InvalidOption, TopicOptions
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.case import case
-from tidings.testing.conformance.stage.consuming import expect_end, fill, manual, standing
-from tidings.testing.conformance.stage.place import SECONDS, Place, data, expect_nothing, take
+from tidings.testing.conformance.stage.consuming import expect_end, expect_no_more, fill, manual, standing
+from tidings.testing.conformance.stage.place import SECONDS, Place, data, take
 from tidings.testing.conformance.stage.worker import Worker
 
 STORY = ("topic", "partition", "offset", "group", "reason", "error", "attempts", "published-at", "died-at")
@@ -49,7 +49,7 @@ async def test_a_dead_letter_is_the_message_with_its_story(place: Place) -> None
         await message.nack(requeue=False, reason="unpayable")
     async with client.subscribe(f"dead-letters/{place.topic()}", from_beginning=True) as reader:
         (dead,) = await take(reader, 1)
-        await expect_nothing(reader)
+        await expect_no_more(client, reader, f"dead-letters/{place.topic()}")
     assert (dead.id, dead.key, dead.data, dead.attempt) == ("the-id", "k", {"n": [1, None]}, 1)
     assert dead.content_type == message.content_type
     headers = dict(dead.headers)
@@ -150,7 +150,6 @@ async def test_they_can_be_sent_back(place: Place) -> None:
         assert await client.dead_letters(place.topic()).redrive(on_progress=told.append) == 5
         assert told
         again = await take(subscription, 5)
-        await expect_nothing(subscription)
         assert [(message.data, message.attempt) for message in again] == [(number, 1) for number in range(5)]
         assert [(message.id, message.key) for message in again] == [(f"id-{number}", "k") for number in range(5)]
         assert [dict(message.headers) for message in again] == [{"n": str(number)} for number in range(5)]
@@ -171,7 +170,7 @@ async def test_some_of_them_can_be_sent_back(place: Place) -> None:
     assert await dead.redrive(filter=lambda each: each.message.data in (5, 7, 9), limit=2) == 2
     async with manual(place, client) as subscription:
         assert data(await take(subscription, 4)) == [0, 1, 5, 7]
-        await expect_nothing(subscription)
+        assert (await standing(place, client)).lag == 4
     assert [each.message.data for each in await dead.list()] == [2, 3, 4, 6, 8, 9]
     assert [each.message.data for each in [await dead.peek()] if each is not None] == [2]
 
@@ -216,26 +215,33 @@ async def test_they_can_be_thrown_away(place: Place) -> None:
     await expect_end(place, client)
 
 
-@case(Capability.GROUPS, Capability.DEAD_LETTERS)
+@case(Capability.GROUPS, Capability.DEAD_LETTERS, Capability.REPLAY)
 async def test_a_topic_may_name_its_dead_letter_topic(place: Place) -> None:
-    """Fixed, or with its own name in it; several topics may share one, and each one's go back to it."""
+    """Fixed, or with its own name in it; several topics may share one, and each has its own dead letters there."""
     client = place.client()
-    fixed, made = place.topic("graves"), place.topic("topic/graves")
-    topics = [place.topic(name) for name in ("one", "two")]
-    for topic in topics:
-        await client.create_topic(topic, TopicOptions(dead_letter_topic=fixed))
-    await client.create_topic(place.topic(), TopicOptions(dead_letter_topic="{topic}/graves"))
-    async with client.subscribe([*topics, place.topic()], consumer_group=place.group(), auto_ack=False) as subscription:
-        for topic in (*topics, place.topic()):
-            await client.publish(topic, topic)
-        await reject(subscription, 3)
-        for grave, dead in ((fixed, topics), (made, [place.topic()])):
-            listed = await client.dead_letters(grave).list()
-            assert sorted(each.story.topic for each in listed) == dead
-        assert [each.message.data for each in await client.dead_letters(place.topic()).list()] == [place.topic()]
-        assert await client.dead_letters(fixed).redrive() == 2
+    one, two, made = place.topic("one"), place.topic("two"), place.topic("made")
+    for topic in (one, two):
+        await client.create_topic(topic, TopicOptions(dead_letter_topic=place.topic("graves")))
+    await client.create_topic(made, TopicOptions(dead_letter_topic="{topic}/graves"))
+    async with client.subscribe([one, two, made], consumer_group=place.group(), auto_ack=False) as subscription:
+        for number in range(3):
+            for topic in (one, two, made):
+                await client.publish(topic, [topic, number])
+        await reject(subscription, 9)
+        for topic in (one, two, made):
+            listed = await client.dead_letters(topic).list()
+            assert [each.message.data for each in listed] == [[topic, number] for number in range(3)]
+        for graves, count in (("graves", 6), ("made/graves", 3)):
+            async with client.subscribe(place.topic(graves), from_beginning=True) as reader:
+                await take(reader, count)
+                await expect_no_more(client, reader, place.topic(graves))
+        assert await client.dead_letters(one).purge(limit=1) == 1
+        assert await client.dead_letters(one).redrive() == 2
         back = await take(subscription, 2)
-        assert sorted((message.topic, message.data) for message in back) == [(topic, topic) for topic in topics]
+        assert [(message.topic, message.data) for message in back] == [(one, [one, 1]), (one, [one, 2])]
+        await expect_no_more(client, subscription, one)
+        counts = [await client.dead_letters(topic).count() for topic in (one, two, made)]
+        assert counts == [0, 3, 3]
 
 
 @case(Capability.GROUPS, Capability.DEAD_LETTERS)
@@ -257,7 +263,7 @@ async def test_dead_letters_do_not_go_round_in_circles(place: Place) -> None:
     graves = f"dead-letters/{place.topic()}"
     async with client.subscribe(graves, consumer_group=place.group("g"), auto_ack=False, from_beginning=True) as reader:
         await reject(reader, 2)
-        await expect_nothing(reader)
+        await expect_no_more(client, reader, graves)
     (found,) = await client.groups(graves)
     assert (found.dead, found.lag) == (2, 0)
     names = [info.name for info in await client.topics() if place.topic() in info.name]
@@ -277,7 +283,7 @@ async def test_a_death_that_was_recorded_outlives_its_process(place: Place) -> N
         await worker.kill()
     async with manual(place, client) as subscription:
         assert sorted(data(await take(subscription, 6))) == list(range(4, 10))
-        await expect_nothing(subscription)
+        assert (await standing(place, client)).lag == 6
     listed = await client.dead_letters(place.topic()).list()
     assert [(each.message.data, each.story.reason) for each in listed] == [
         (number, f"reason {number}") for number in range(4)

@@ -10,8 +10,17 @@ import pytest
 from tidings import AsyncClient, InvalidOption, TopicOptions, UsageError
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.case import case
-from tidings.testing.conformance.stage.consuming import expect_end, fill, manual, pass_time, prepare, raise_at, standing
-from tidings.testing.conformance.stage.place import SECONDS, Place, data, expect_nothing, take, until
+from tidings.testing.conformance.stage.consuming import (
+    expect_end,
+    expect_no_more,
+    fill,
+    manual,
+    pass_time,
+    prepare,
+    raise_at,
+    standing,
+)
+from tidings.testing.conformance.stage.place import SECONDS, Place, data, take, until
 from tidings.testing.conformance.stage.worker import Worker
 
 WINDOW = 1.0
@@ -39,7 +48,6 @@ async def test_at_most_once_is_settled_when_it_is_fetched(place: Place) -> None:
         await found[1].nack()
         await found[2].nack(requeue=False, reason="bad")
         await subscription.ack(found)
-        await expect_nothing(subscription)
     await expect_end(place, client)
     standings = await standing(place, client)
     assert (standings.acked, standings.dead, standings.redelivered) == (6, 0, 0)
@@ -80,7 +88,6 @@ async def test_at_most_once_gives_back_what_was_not_handed_out(place: Place) -> 
                     break
     async with client.subscribe(place.topic(), consumer_group=place.group()) as subscription:
         seen += data(await take(subscription, 50))
-        await expect_nothing(subscription)
     assert sorted(seen) == list(range(200))
     found = await standing(place, client)
     assert (found.lag, found.acked) == (0, 200)
@@ -113,7 +120,7 @@ async def test_at_most_once_dies_with_its_consumer(place: Place) -> None:
         await worker.kill()
     async with manual(place, client) as subscription:
         assert data(await take(subscription, 6)) == [4, 5, 6, 7, 8, 9]
-        await expect_nothing(subscription)
+        await expect_no_more(client, subscription, place.topic())
 
 
 # -- exactly once
@@ -129,14 +136,14 @@ async def test_an_id_is_stored_once(place: Place) -> None:
         again = [await each.publish(place.topic(), "later", message_id="a") for each in (client, other, client)]
         second = await other.publish(place.topic(), "second", message_id="b")
         assert data(await take(subscription, 2)) == ["first", "second"]
-        await expect_nothing(subscription)
+        assert (await client.describe_topic(place.topic())).messages == 2
+        await expect_no_more(client, subscription, place.topic())
     assert (first.duplicate, second.duplicate) == (False, False)
     for receipt in again:
         assert receipt.duplicate
         assert (receipt.message_id, receipt.topic) == ("a", place.topic())
         assert (receipt.partition, receipt.offset) == (first.partition, first.offset)
         assert receipt.durability == first.durability
-    assert (await client.describe_topic(place.topic())).messages == 2
 
 
 @case(Capability.DEDUPLICATION)
@@ -150,7 +157,7 @@ async def test_a_batch_stores_each_id_once(place: Place) -> None:
         receipts = await client.publish_batch(place.topic(), range(6), message_ids=ids)
         again = await client.publish_batch(place.topic(), range(6), message_ids=ids, batch_size=2)
         found = await take(subscription, 3)
-        await expect_nothing(subscription)
+        await expect_no_more(client, subscription, place.topic())
     assert [(message.data, message.id) for message in found] == [(0, "a"), (2, "c"), (4, "d")]
     assert [receipt.message_id for receipt in receipts] == ids
     assert [receipt.duplicate for receipt in receipts] == [False, True, False, True, False, True]
@@ -235,7 +242,7 @@ async def test_other_topics_store_every_publish(place: Place) -> None:
     """An id is the publisher's business there; and without one each message of an exactly-once topic is its own."""
     client = place.client()
     for topic, delivery in (("a", "at_least_once"), ("b", "at_most_once"), ("c", "exactly_once")):
-        await client.create_topic(place.topic(topic), TopicOptions(delivery=delivery))  # type: ignore[arg-type]
+        await client.create_topic(place.topic(topic), TopicOptions(delivery=delivery))
     for topic in ("a", "b"):
         receipts = [await client.publish(place.topic(topic), 1, message_id="same") for _ in range(3)]
         assert [(receipt.offset, receipt.duplicate) for receipt in receipts] == [(0, False), (1, False), (2, False)]

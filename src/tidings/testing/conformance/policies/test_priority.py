@@ -10,17 +10,17 @@ import pytest
 from tidings import InvalidOption
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.case import case
-from tidings.testing.conformance.stage.consuming import expect_end, manual, prepare, standing
-from tidings.testing.conformance.stage.place import Place, data, expect_nothing, take
+from tidings.testing.conformance.stage.consuming import expect_end, expect_no_more, manual, prepare, standing
+from tidings.testing.conformance.stage.place import Place, data, take
 
-MIXED: list[Any] = [5, 0, "high", 9, "low", "normal", 1, 9, 3, 0, 8, 5]
+MIXED: list[int | str] = [5, 0, "high", 9, "low", "normal", 1, 9, 3, 0, 8, 5]
 """Priorities of a case's messages, in the order of publishing."""
 
 NAMES = {"low": 1, "normal": 5, "high": 8}
 
 
-def number(priority: Any) -> int:
-    return NAMES.get(priority, priority)
+def number(priority: int | str) -> int:
+    return NAMES[priority] if isinstance(priority, str) else priority
 
 
 BY_PRIORITY = sorted(range(len(MIXED)), key=lambda at: -number(MIXED[at]))
@@ -198,4 +198,4 @@ async def test_what_is_no_priority_is_refused_by_name(place: Place) -> None:
             with pytest.raises(InvalidOption) as caught:
                 await client.publish_batch(place.topic(), [1, 2], priority=priority)
             assert caught.value.name == "priority"
-        await expect_nothing(subscription)
+        await expect_no_more(client, subscription, place.topic())

@@ -15,6 +15,7 @@ from tidings.testing.conformance.stage.case import case
 from tidings.testing.conformance.stage.consuming import (
     AT_ONCE,
     expect_end,
+    expect_no_more,
     fail,
     fill,
     manual,
@@ -23,7 +24,7 @@ from tidings.testing.conformance.stage.consuming import (
     raise_at,
     standing,
 )
-from tidings.testing.conformance.stage.place import SECONDS, Place, data, expect_nothing, take, until
+from tidings.testing.conformance.stage.place import SECONDS, Place, data, take, until
 from tidings.testing.conformance.stage.worker import Worker
 
 
@@ -148,7 +149,7 @@ async def test_a_lease_that_ended_is_counted(place: Place) -> None:
         assert (again.data, again.attempt) == ("wedged", 2)
         await again.extend(0)
         await until(lambda: has_dead(place, client, 1))
-        await expect_nothing(subscription)
+        await expect_no_more(client, subscription, place.topic())
     await expect_end(place, client)
     (dead,) = await client.dead_letters(place.topic()).list()
     assert (dead.message.data, dead.story.attempts, dead.story.reason) == ("wedged", 2, "retries exhausted")
@@ -248,10 +249,10 @@ async def test_a_temporary_subscription_retries_for_itself(place: Place) -> None
         await good.ack()
         await bad.nack()
         assert await fail(one, 2) == [2, 3]
-        await expect_nothing(one)
+        await expect_no_more(client, one, place.topic())
         found = await take(other, 2)
         assert [(message.data, message.attempt) for message in found] == [("bad", 1), ("good", 1)]
-        await expect_nothing(other)
+        assert data(await take(other, 1)) == ["end"]
     (dead,) = await client.dead_letters(place.topic()).list()
     assert (dead.message.data, dead.story.group, dead.story.attempts) == ("bad", "", 3)
 

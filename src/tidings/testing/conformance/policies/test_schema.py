@@ -12,8 +12,8 @@ from tidings import AsyncClient, InvalidOption, TopicOptions
 from tidings.errors import IncompatibleSchema, SchemaMismatch
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.case import case
-from tidings.testing.conformance.stage.consuming import fill, manual, prepare, standing
-from tidings.testing.conformance.stage.place import Place, data, expect_nothing, take, until
+from tidings.testing.conformance.stage.consuming import expect_no_more, fill, manual, prepare, standing
+from tidings.testing.conformance.stage.place import Place, data, take, until
 from tidings.testing.conformance.stage.worker import Worker
 
 ORDER = ["order_id STRING NOT NULL", "total FLOAT", "lines LIST<STRUCT<name STRING NOT NULL, count INT>>"]
@@ -111,7 +111,7 @@ async def test_what_does_not_fit_is_refused_whole(place: Place) -> None:
                 assert error.path == path, value
             with pytest.raises(SchemaMismatch):
                 await client.publish_batch(place.topic(), [*GOOD, value], batch_size=100)
-        await expect_nothing(subscription)
+        await expect_no_more(client, subscription, place.topic(), GOOD[0])
     assert (await client.describe_topic(place.topic())).messages == 0
 
 
@@ -253,7 +253,7 @@ async def test_what_is_delayed_is_looked_at_when_it_is_published(place: Place) -
             await client.publish(place.topic(), {"id": "x"}, delay_seconds=0.01)
         await client.publish(place.topic(), {"id": 1}, delay_seconds=0.02)
         assert data(await take(subscription, 1)) == [{"id": 1}]
-        await expect_nothing(subscription)
+        await expect_no_more(client, subscription, place.topic(), {"id": 2})
 
 
 @case(Capability.SCHEMA)

@@ -10,10 +10,10 @@ import pytest
 
 from tidings import AsyncClient, InvalidOption, TopicOptions
 from tidings.model.capability import Capability
-from tidings.model.options import MAX_SCHEDULE_SECONDS
+from tidings.model.options import MAX_KEEP_SECONDS, MAX_SCHEDULE_SECONDS
 from tidings.testing.conformance.stage.case import case
-from tidings.testing.conformance.stage.consuming import expect_end, manual, pass_time, prepare, standing
-from tidings.testing.conformance.stage.place import Place, data, expect_nothing, take
+from tidings.testing.conformance.stage.consuming import expect_end, expect_no_more, manual, pass_time, prepare, standing
+from tidings.testing.conformance.stage.place import Place, data, take
 from tidings.testing.conformance.stage.worker import Worker
 
 SOON = 0.15
@@ -54,7 +54,7 @@ async def test_a_delayed_message_comes_when_it_is_due(place: Place) -> None:
         assert SOON <= time.monotonic() - begun < 5
         assert (late.data, late.key, dict(late.headers), late.id) == ("late", "k", {"a": "b"}, "the-id")
         assert (late.attempt, late.offset) == (1, 1)
-        await expect_nothing(subscription)
+        await expect_no_more(client, subscription, place.topic())
 
 
 @case(Capability.DELAY)
@@ -101,7 +101,7 @@ async def test_a_delayed_message_can_be_taken_back(place: Place) -> None:
         assert [await client.cancel(receipt) for receipt in (first, gone, kept)] == [False] * 3
         assert await client.cancel(await client.publish(place.topic(), "now")) is False
         assert data(await take(subscription, 1)) == ["now"]
-        await expect_nothing(subscription)
+        await expect_no_more(client, subscription, place.topic())
 
 
 @case(Capability.DELAY, Capability.GROUPS)
@@ -129,8 +129,8 @@ async def test_many_who_wait_get_each_delayed_message_once(place: Place) -> None
         await clients[number % 4].publish(place.topic(), number, delay_seconds=SOON)
     for subscription in subscriptions:
         assert sorted(data(await take(subscription, 20))) == list(range(20))
-    await expect_nothing(subscriptions[0])
     assert (await clients[0].describe_topic(place.topic())).messages == 20
+    await expect_no_more(clients[1], subscriptions[0], place.topic())
 
 
 @case(Capability.PROCESSES, Capability.DELAY, Capability.REPLAY)
@@ -142,7 +142,7 @@ async def test_a_delayed_message_outlives_its_publisher(place: Place) -> None:
     client = place.client()
     async with client.subscribe(place.topic(), from_beginning=True) as subscription:
         assert data(await take(subscription, 1)) == [7]
-        await expect_nothing(subscription)
+        await expect_no_more(client, subscription, place.topic())
 
 
 @case(Capability.DELAY)
@@ -200,7 +200,6 @@ async def test_an_expired_message_is_not_delivered(place: Place) -> None:
     async with manual(place, client) as subscription:
         found = await take(subscription, 2)
         assert data(found) == ["kept", "plain"]
-        await expect_nothing(subscription)
         await subscription.ack(found)
     await expect_end(place, client)
     standings = await standing(place, client)
@@ -261,7 +260,6 @@ async def test_what_is_held_when_it_expires_can_be_acked(place: Place) -> None:
         await pass_time(place, client, SOON)
         await acked.ack()
         await nacked.nack(delay_seconds=0)
-        await expect_nothing(subscription)
     standings = await standing(place, client)
     assert (standings.acked, standings.expired, standings.lag) == (1, 1, 0)
 
@@ -273,6 +271,7 @@ async def test_what_is_no_time_to_live_is_refused_by_name(place: Place) -> None:
     async with client.subscribe(place.topic()) as subscription:
         for value in [0, *NUMBERS]:
             await expect_refused(place, client, "ttl_seconds", {"ttl_seconds": value})
+        for value in [0, *NUMBERS[:-2], MAX_KEEP_SECONDS * 1.01, float("nan")]:
             with pytest.raises(InvalidOption) as caught:
                 await client.create_topic(place.topic("other"), TopicOptions(message_ttl=value))
             assert caught.value.name == "message_ttl"
