@@ -12,6 +12,7 @@ PARTITIONS = 64  # 64 shards for parallel processing
 USERS, EVENTS = 100, 5
 
 seen: dict[str, list[tuple[int, int]]] = defaultdict(list)
+workers_of: dict[int, set[int]] = defaultdict(set)  # by shard
 done = asyncio.Event()
 
 
@@ -25,6 +26,7 @@ async def process_message(message: AsyncDelivery) -> None:
 async def consume_partition(client: AsyncClient, partition_id: int) -> None:
     async with client.subscribe("high_volume_events", consumer_group="shards", partition=partition_id) as sub:
         async for msg in sub:
+            workers_of[msg.partition].add(partition_id)
             await process_message(msg)
 
 
@@ -50,7 +52,7 @@ async def main() -> None:
 
     partitions = [{partition for partition, _ in events} for events in seen.values()]
     print(f"{USERS} users, one shard each: {all(len(each) == 1 for each in partitions)}")
-    print(f"shards used: {len(set().union(*partitions)) > PARTITIONS // 2}")
+    print(f"one worker each: {all(workers == {shard} for shard, workers in workers_of.items())}")
     ordered = all([number for _, number in events] == list(range(EVENTS)) for events in seen.values())
     print(f"in order: {ordered}")
 

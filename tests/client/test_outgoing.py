@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.client.fakes import FakeEngine
 from tests.engines.child import Child
 from tidings.client import outgoing
-from tidings.client.outgoing import in_batches, level, make_record, make_records, make_terms, plain
+from tidings.client.outgoing import in_batches, level, make_record, make_records, plain
 from tidings.errors import InvalidOption, MessageTooLarge, UnencodableData, UnsupportedFeature, UsageError
 from tidings.model.capability import Capability
 from tidings.model.compression import Compression
@@ -134,9 +134,16 @@ def engine() -> FakeEngine:
     return FakeEngine()
 
 
+def applied(engine: FakeEngine, terms: Any) -> tuple[PublishOptions, float | None]:
+    """The options of a publish with these terms, and when its message expires."""
+    record = Record("id", "", b"")
+    options = outgoing.apply(engine, terms, [record])
+    return options, record.expires_at
+
+
 def test_without_terms_it_is_plain(engine: FakeEngine) -> None:
     """Nothing that every publish would pay for: the same object each time."""
-    assert make_terms(engine, {}) == outgoing.Terms(PublishOptions(Durability.OS))
+    assert applied(engine, {}) == (PublishOptions(Durability.OS), None)
     assert plain(None, Durability.OS) is plain("os", Durability.DISK)
     assert plain("disk", Durability.OS) == PublishOptions(Durability.DISK)
     with pytest.raises(InvalidOption, match=r"^durability="):
@@ -145,18 +152,18 @@ def test_without_terms_it_is_plain(engine: FakeEngine) -> None:
 
 @pytest.mark.parametrize(("given", "number"), [("low", 1), ("normal", 5), ("high", 8), (0, 0), (5, 5), (9, 9)])
 def test_priorities_are_numbers(engine: FakeEngine, given: Any, number: int) -> None:
-    assert make_terms(engine, {"priority": given}).options.priority == number
+    assert applied(engine, {"priority": given})[0].priority == number
 
 
 def test_times_are_counted_from_the_clock_of_the_engine(engine: FakeEngine) -> None:
     """A message lives from when it may be delivered on, not from when it was published."""
     now = engine.hands.now()
-    assert make_terms(engine, {"ttl_seconds": 60}).expires_at == now + 60
-    delayed = make_terms(engine, {"delay_seconds": 10, "ttl_seconds": 60})
-    assert (delayed.options.deliver_at, delayed.expires_at) == (now + 10, now + 70)
-    assert make_terms(engine, {"delay_seconds": 0}).options.deliver_at is None
-    year = make_terms(engine, {"delay_seconds": MAX_SCHEDULE_SECONDS, "ttl_seconds": MAX_SCHEDULE_SECONDS})
-    assert year.expires_at == now + 2 * MAX_SCHEDULE_SECONDS
+    assert applied(engine, {"ttl_seconds": 60})[1] == now + 60
+    options, expires_at = applied(engine, {"delay_seconds": 10, "ttl_seconds": 60})
+    assert (options.deliver_at, expires_at) == (now + 10, now + 70)
+    assert applied(engine, {"delay_seconds": 0})[0].deliver_at is None
+    _, year = applied(engine, {"delay_seconds": MAX_SCHEDULE_SECONDS, "ttl_seconds": MAX_SCHEDULE_SECONDS})
+    assert year == now + 2 * MAX_SCHEDULE_SECONDS
 
 
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-7)), None])
@@ -164,15 +171,15 @@ def test_a_moment_is_one_in_any_zone(engine: FakeEngine, zone: Any) -> None:
     """A naive one is local time, as everywhere in Python."""
     at = engine.hands.now() + 3600
     moment = datetime.fromtimestamp(at, zone)
-    terms = make_terms(engine, {"deliver_at": moment, "ttl_seconds": 1})
-    assert (terms.options.deliver_at, terms.expires_at) == (at, at + 1)
+    options, expires_at = applied(engine, {"deliver_at": moment, "ttl_seconds": 1})
+    assert (options.deliver_at, expires_at) == (at, at + 1)
 
 
 def test_a_moment_that_has_passed_is_now(engine: FakeEngine) -> None:
     """Were its time to live counted from then, it would never be delivered."""
     now = engine.hands.now()
     moment = datetime.fromtimestamp(now - 3600, UTC)
-    assert make_terms(engine, {"deliver_at": moment, "ttl_seconds": 60}).expires_at == now + 60
+    assert applied(engine, {"deliver_at": moment, "ttl_seconds": 60})[1] == now + 60
 
 
 @pytest.mark.parametrize(
@@ -197,8 +204,8 @@ def test_a_moment_that_has_passed_is_now(engine: FakeEngine) -> None:
         ({"deliver_at": "soon"}, "deliver_at"),
         ({"deliver_at": 1_900_000_000.0}, "deliver_at"),
         ({"deliver_at": timedelta(1)}, "deliver_at"),
-        ({"deliver_at": datetime.min}, "deliver_at"),
-        ({"deliver_at": datetime.max}, "deliver_at"),
+        ({"deliver_at": datetime.min}, "deliver_at"),  # noqa: DTZ901
+        ({"deliver_at": datetime.max}, "deliver_at"),  # noqa: DTZ901
         ({"deliver_at": datetime.max.replace(tzinfo=UTC)}, "deliver_at"),
         ({"delay_seconds": 1, "deliver_at": datetime.now(UTC)}, "deliver_at"),
         ({"delay_seconds": 0, "deliver_at": datetime.now(UTC)}, "deliver_at"),
@@ -212,7 +219,7 @@ def test_a_moment_that_has_passed_is_now(engine: FakeEngine) -> None:
 )
 def test_bad_terms_are_told_by_name(engine: FakeEngine, terms: Any, name: str) -> None:
     with pytest.raises(InvalidOption) as told:
-        make_terms(engine, terms)
+        applied(engine, terms)
     assert told.value.name == name
     assert told.value.value is terms[name] or told.value.value == terms[name]
 
@@ -230,14 +237,14 @@ def test_bad_terms_are_told_by_name(engine: FakeEngine, terms: Any, name: str) -
 def test_terms_ask_for_what_they_need(engine: FakeEngine, terms: Any, capability: Capability) -> None:
     engine.capabilities -= {capability}
     with pytest.raises(UnsupportedFeature) as told:
-        make_terms(engine, terms)
+        applied(engine, terms)
     assert (told.value.engine, told.value.feature) == ("fake", capability.value)
     nothing: Any = {"priority": "normal", "ttl_seconds": None, "delay_seconds": 0, "compression": None}
-    assert make_terms(engine, nothing).options == PublishOptions(Durability.OS)
+    assert applied(engine, nothing) == (PublishOptions(Durability.OS), None)
 
 
 def test_compression_has_a_name(engine: FakeEngine) -> None:
-    assert make_terms(engine, {"compression": "zstd"}).options.compression is Compression.ZSTD
+    assert applied(engine, {"compression": "zstd"})[0].compression is Compression.ZSTD
 
 
 @pytest.mark.parametrize(

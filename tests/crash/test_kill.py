@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def program(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def program(*command: str, seconds: float = 55, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program of this folder to its end."""
     return subprocess.run(
         [sys.executable, "-m", *command],
@@ -21,7 +21,7 @@ def program(*command: str, **environment: str) -> subprocess.CompletedProcess[st
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=seconds,
         check=False,
     )
 

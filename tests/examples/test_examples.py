@@ -168,7 +168,7 @@ wait, add consumers, or drop_group() if nobody reads it any more
     """,
     "scale/sharding.py": """
         100 users, one shard each: True
-        shards used: True
+        one worker each: True
         in order: True
     """,
     "scale/workers.py": """
@@ -207,6 +207,9 @@ wait, add consumers, or drop_group() if nobody reads it any more
     """,
 }
 """What the examples print that need no second terminal."""
+
+TESTS = {"testing/test_orders.py"}
+"""The examples that are run by pytest; the guide shows them."""
 
 TOGETHER = {
     "first/topic_loop.py",
@@ -272,7 +275,7 @@ def shell(tmp_path: Path, wait_until: WaitUntil) -> Shell:
 
 def test_every_example_is_run() -> None:
     found = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.py")}
-    assert found == ALONE.keys() | TOGETHER
+    assert found == ALONE.keys() | TOGETHER | TESTS
     listed = (EXAMPLES / "README.md").read_text()
     assert [example for example in sorted(found) if f"[{example}]({example})" not in listed] == []
 
@@ -281,7 +284,8 @@ def test_every_example_is_run() -> None:
 def test_an_example_is_short_and_says_how_to_run_it(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= LINES
-    assert f"Run: python examples/{path.relative_to(EXAMPLES)}" in text
+    run = "python -m pytest" if path.name.startswith("test_") else "python"
+    assert f"Run: {run} examples/{path.relative_to(EXAMPLES)}" in text
 
 
 @pytest.mark.parametrize("example", ALONE)
@@ -289,6 +293,15 @@ def test_example(example: str, shell: Shell) -> None:
     expected = [line.strip() for line in ALONE[example].strip().splitlines()]
     assert shell.run(example) == expected
     assert shell.run(example) == expected, "the second run, on the same bus"
+
+
+@pytest.mark.parametrize("example", sorted(TESTS))
+def test_tests_pass_and_are_those_of_the_guide(example: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / example)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False)
+    code = (EXAMPLES / example).read_text().split('"""\n\n', 1)[1]
+    assert (done.returncode, f"{code.count('def test_')} passed" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert f"```python\n{code}```" in (EXAMPLES.parent / "docs" / "guide.md").read_text()
 
 
 def test_topic_loop_gets_the_topics_of_its_expression(shell: Shell) -> None:

@@ -36,6 +36,11 @@ def header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
+def priority(text: str) -> str | int:
+    """Return a priority: a number, or its name, which the library checks."""
+    return int(text) if re.fullmatch(r"-?\d+", text) else text
+
+
 def _inherited(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """The verb's own `--url`, else the one before the verb."""
     return value if value is not None else ctx.find_root().params.get("url")

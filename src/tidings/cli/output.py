@@ -15,6 +15,9 @@ import msgspec
 
 from tidings import Message, Receipt
 
+NORMAL_PRIORITY = 5
+"""What a message has that says nothing of it, and nothing is said of it then."""
+
 
 class ReaderGone(Exception):
     """Whoever read our stdout has closed it, as `head` does."""
@@ -97,23 +100,31 @@ def message_fields(message: Message) -> dict[str, Any]:
         "partition": message.partition,
         "offset": message.offset,
         "attempt": message.attempt,
-        "published_at": datetime.fromtimestamp(message.published_at, UTC),
+        "priority": message.priority,
+        "published_at": _moment(message.published_at),
+        "expires_at": None if message.expires_at is None else _moment(message.expires_at),
     }
 
 
 def message_line(message: Message) -> str:
     """Return a message as one readable line: local time, topic, data, and what else there is to know."""
-    when = datetime.fromtimestamp(message.published_at, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    when = _moment(message.published_at).astimezone().strftime("%H:%M:%S.%f")[:-3]
     more = [f"key={message.key}"] if message.key is not None else []
     more += [f"{name}={value}" for name, value in message.headers.items()]
+    more += [f"priority={message.priority}"] if message.priority != NORMAL_PRIORITY else []
     more += [f"attempt={message.attempt}"] if message.attempt > 1 else []
-    parts = [style(when, dim=True), style(printable(message.topic), fg="cyan"), printable(_readable(message.data))]
+    parts = [style(when, dim=True), style(printable(message.topic), fg="cyan"), printable(readable(message.data))]
     if more:
         parts.append(style(printable(" ".join(more)), dim=True))
     return "  ".join(parts) + "\n"
 
 
-def _readable(data: Any) -> str:
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def readable(data: Any) -> str:
+    """Return data on one line; it may hold control characters."""
     if isinstance(data, str):
         return data
     if isinstance(data, bytes):
@@ -125,9 +136,13 @@ def receipt_line(receipts: Sequence[Receipt]) -> str:
     """Return one readable line for what was published together."""
     last = receipts[-1]
     topic = printable(last.topic)
+    if last.scheduled is not None:
+        many = f"{len(receipts)} messages " if len(receipts) > 1 else ""
+        return f"scheduled {many}on {topic} ({last.durability})\n"
     if len(receipts) > 1:
         return f"published {len(receipts)} messages on {topic}, the last at offset {last.offset} ({last.durability})\n"
-    return f"published on {topic}, partition {last.partition}, offset {last.offset} ({last.durability})\n"
+    done = "was published before" if last.duplicate else "published"
+    return f"{done} on {topic}, partition {last.partition}, offset {last.offset} ({last.durability})\n"
 
 
 # -- tables

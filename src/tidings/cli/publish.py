@@ -10,9 +10,9 @@ from typing import Any
 import click
 import msgspec
 
-from tidings import Client, Durability, Receipt, TidingsError
+from tidings import Client, Compression, Durability, Receipt, TidingsError
 from tidings.cli.interrupts import Interrupts
-from tidings.cli.options import header, url_option
+from tidings.cli.options import duration, header, priority, url_option
 from tidings.cli.output import ReaderGone, abandon_stdout, on_terminal, receipt_line, say, write, write_json
 
 READ_BYTES = 1 << 18
@@ -27,21 +27,32 @@ Parse = Callable[[bytes], Any]
 @click.command(short_help="Publish a message, or the lines of stdin.")
 @click.argument("topic")
 @click.argument("data", default="-", metavar="[DATA|-]")
-@click.option("--json", "form", flag_value="json", help="DATA must be JSON.")
-@click.option("--text", "form", flag_value="text", help="DATA is text, even if it looks like JSON.")
+@click.option("--json", "as_json", is_flag=True, help="DATA must be JSON.")
+@click.option("--text", "as_text", is_flag=True, help="DATA is text, even if it looks like JSON.")
 @click.option("--key", help="Partition key: messages with equal keys keep their order.")
 @click.option("-H", "--header", "headers", multiple=True, type=header, metavar="NAME:VALUE", help="May be repeated.")
 @click.option("--id", "message_id", help="The message's id, for a publish that is repeated. [default: a new one]")
+@click.option("--priority", type=priority, default="normal", metavar="PRIORITY", help="low, normal, high, or 0 to 9.")
+@click.option("--ttl", type=duration, metavar="TIME", help="Do not deliver it after so long: 30s, 10m, 1d3h.")
+@click.option("--delay", type=duration, metavar="TIME", help="Deliver it so much later.")
+@click.option(
+    "--compression", type=click.Choice([kind.value for kind in Compression]), help="[default: as the topic says]"
+)
 @click.option("--durability", type=click.Choice([level.value for level in Durability]), help="What it must survive.")
 @url_option
 def publish(
     *,
     topic: str,
     data: str,
-    form: str | None,
+    as_json: bool,
+    as_text: bool,
     key: str | None,
     headers: Sequence[tuple[str, str]],
     message_id: str | None,
+    priority: str | int,
+    ttl: float | None,
+    delay: float | None,
+    compression: str | None,
     durability: str | None,
     url: str | None,
 ) -> None:
@@ -51,8 +62,11 @@ def publish(
     before DATA that begins with a dash. A receipt is printed for each message once it is stored: a line of JSON in a
     pipe, a short sentence on a terminal.
     """
-    parse = PARSERS[form or "either"]
+    if as_json and as_text:
+        raise click.UsageError("Give --json or --text, not both.")
+    parse = PARSERS["json" if as_json else "text" if as_text else "either"]
     common: dict[str, Any] = {"partition_key": key, "headers": dict(headers), "durability": durability}
+    common |= {"priority": priority, "ttl_seconds": ttl, "delay_seconds": delay, "compression": compression}
     if data != "-":
         value = parse(os.fsencode(data))
         with Client(url) as client:

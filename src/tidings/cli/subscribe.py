@@ -27,6 +27,10 @@ share them; more while they flood."""
     "--from-beginning", is_flag=True, help="Begin with the oldest message (a group that has a place keeps it)."
 )
 @click.option("--since", type=duration, metavar="TIME", help="Begin so long ago: 30s, 10m, 1d3h.")
+@click.option("--ordering", is_flag=True, help="In a group: each key stays in order, also when a message is retried.")
+@click.option("--priority-order", is_flag=True, help="The highest priority first, whatever was published before.")
+@click.option("--partition", "partitions", type=int, multiple=True, help="Only this partition. May be repeated.")
+@click.option("--key", help="Only messages with this partition key (in a group the others are acked).")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many messages.")
 @click.option("--timeout", type=duration, metavar="TIME", help="End after so long; without --count messages, exit 4.")
 @url_option
@@ -36,6 +40,10 @@ def subscribe(
     group: str | None,
     from_beginning: bool,
     since: float | None,
+    ordering: bool,
+    priority_order: bool,
+    partitions: tuple[int, ...],
+    key: str | None,
     count: int | None,
     timeout: float | None,
     url: str | None,
@@ -55,6 +63,10 @@ def subscribe(
             auto_ack=False,
             from_beginning=from_beginning,
             since=None if since is None else timedelta(seconds=since),
+            ordering=ordering,
+            priority_order=priority_order,
+            partition=partitions or None,
+            partition_key_filter=key,
         )
         say(f"Waiting for messages on {', '.join(patterns)}. Ctrl-C ends it.")
         with subscription:

@@ -2,42 +2,71 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
+
 import click
+import msgspec
 
-from tidings import Client
+from tidings import Client, TopicOptions
 from tidings.cli.options import url_option
-from tidings.cli.output import on_terminal, say, write_json, write_table
+from tidings.cli.output import on_terminal, printable, say, write, write_json, write_table
 
-COLUMNS = ("TOPIC", "MESSAGES", "BYTES", "PARTITIONS", "NEXT OFFSETS")
+COLUMNS = ("TOPIC", "MESSAGES", "BYTES", "PARTITIONS", "NEXT OFFSETS", "OPTIONS")
 
 
 @click.command(short_help="List the topics.")
 @click.argument("topic", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each, also on a terminal.")
 @url_option
-def topics(*, topic: str | None, url: str | None) -> None:
-    """List the topics, or show one TOPIC (exit code 3 if it does not exist)."""
+def topics(*, topic: str | None, as_json: bool, url: str | None) -> None:
+    """List the topics, or show one TOPIC (exit code 3 if it does not exist) with its schema.
+
+    OPTIONS are those that differ from the defaults; JSON has them all.
+    """
     with Client(url) as client:
         found = [client.describe_topic(topic)] if topic is not None else client.topics()
-    sizes = [sum(partition.bytes for partition in info.partitions) for info in found]
-    if not on_terminal():
-        write_json(
-            {
-                "topic": info.name,
-                "messages": info.messages,
-                "bytes": size,
-                "partitions": info.partitions,
-                "options": info.options,
-            }
-            for info, size in zip(found, sizes)
-        )
+    if as_json or not on_terminal():
+        write_json(map(topic_fields, found))
     elif not found:
         say("There are no topics yet; `tidings publish TOPIC DATA` makes one.")
     else:
-        offsets = [" ".join(str(partition.next_offset) for partition in info.partitions) for info in found]
-        write_table(
-            COLUMNS,
-            [
-                (info.name, f"{info.messages:,}", f"{size:,}", str(len(info.partitions)), places)
-                for info, size, places in zip(found, sizes, offsets)
-            ],
-        )
+        write_table(COLUMNS, [row(info) for info in found])
+        if topic is not None and found[0].options.schema is not None:
+            write("".join(f"{printable(line)}\n" for line in found[0].options.schema.split("\n")))
+
+
+def topic_fields(info: Any) -> dict[str, Any]:
+    """Return a topic (a `TopicInfo`) as JSON, with all of its options."""
+    return {
+        "topic": info.name,
+        "messages": info.messages,
+        "bytes": size(info),
+        "partitions": info.partitions,
+        "options": msgspec.structs.asdict(info.options),
+        "schemas": [
+            {"version": each.version, "schema": each.schema, "since": datetime.fromtimestamp(each.since, UTC)}
+            for each in info.schemas
+        ],
+    }
+
+
+def row(info: Any) -> tuple[str, ...]:
+    """Return a line of the table."""
+    offsets = " ".join(str(partition.next_offset) for partition in info.partitions)
+    figures = f"{info.messages:,}", f"{size(info):,}", str(len(info.partitions))
+    return info.name, *figures, offsets, changed(info.options)
+
+
+def size(info: Any) -> int:
+    """Return how many bytes the topic takes."""
+    total: int = sum(partition.bytes for partition in info.partitions)
+    return total
+
+
+def changed(options: TopicOptions) -> str:
+    """Return the options that differ from the defaults; of a schema only that there is one."""
+    usual = TopicOptions()
+    names = [name for name in options.__struct_fields__ if getattr(options, name) != getattr(usual, name)]
+    told = {name: "..." if name == "schema" else str(getattr(options, name)) for name in names}
+    return " ".join(f"{name}={value}" for name, value in told.items() if name != "partitions")

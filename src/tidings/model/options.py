@@ -140,9 +140,9 @@ class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `partitions`: 1 to 256 logs; messages with equal key share one.
 
     `delivery`: "at_least_once": a message is delivered until it is acked. "at_most_once": it is settled before a
-    consumer sees it, and never delivered again. "exactly_once": at least once, and a `message_id` that is published
-    again within `dedup_window` (with the same partition key and priority) is stored once; with
-    `message.transaction()` a consumer's acks and publishes take effect together.
+    consumer sees it, and not delivered again (after a loss of power the last ones may be). "exactly_once": at least
+    once, and a `message_id` that is published again within `dedup_window` (with the same partition key and priority)
+    is stored once; with `message.transaction()` a consumer's acks and publishes take effect together.
 
     `retention_period`, `retention_bytes`, `retention_messages`: per partition, whole segments of the log, oldest first
     and never the newest; None keeps everything. `message_ttl`: a message older than this is not delivered, nor one that
@@ -192,6 +192,7 @@ class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
         for name, kind in (("delivery", Guarantee), ("overflow", Overflow)):
             force_setattr(self, name, check_choice(name, getattr(self, name), kind))
         force_setattr(self, "compression", choose(self.compression))
+        check_flag("dead_letter_expired", self.dead_letter_expired)
         if self.schema is not None:
             force_setattr(self, "schema", str(parse_schema(self.schema)))
         for name, (low, high) in _RANGES.items():
@@ -307,6 +308,13 @@ def check_count(name: str, value: Any, low: int, high: int) -> None:
     """Raise `InvalidOption` unless `value` is a whole number from `low` to `high`."""
     if type(value) is not int or not low <= value <= high:
         raise InvalidOption(name, value, f"give a whole number from {low} to {high}")
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return `value`, or raise `InvalidOption` unless it is True or False."""
+    if not isinstance(value, bool):
+        raise InvalidOption(name, value, "give True or False")
+    return value
 
 
 def check_callable(name: str, value: Any) -> None:

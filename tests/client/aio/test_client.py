@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 import weakref
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,10 +11,11 @@ from typing import Any
 import pytest
 
 from tests.client.fakes import FakeEngine, nothing
-from tidings import AsyncClient, Closed, Durability, InvalidOption, MessageTooLarge, TopicOptions, UsageError
-from tidings.errors import EngineError, GroupNotFound, InvalidTopic, StorageFull, TopicNotFound
-from tidings.model.options import MAX_BATCH_MESSAGES, MAX_PREFETCH
-from tidings.spi import GroupInfo
+from tidings import AsyncClient, Closed, Durability, InvalidOption, MessageTooLarge, UsageError
+from tidings.errors import EngineError, InvalidTopic, SchemaMismatch, StorageFull, UnsupportedFeature
+from tidings.model.capability import Capability
+from tidings.model.compression import Compression
+from tidings.model.options import MAX_BATCH_MESSAGES, MAX_PREFETCH, PublishOptions
 
 # -- publishing
 
@@ -23,9 +23,9 @@ from tidings.spi import GroupInfo
 async def test_publish_asks_for_one_record_at_the_right_level(client: AsyncClient, engine: FakeEngine) -> None:
     receipt = await client.publish("a", [1], partition_key="k", headers={"h": "v"}, message_id="id")
     await client.publish("b", 2, durability="disk")
-    (topic, (record,), level), (_, _, other) = engine.published
+    (topic, (record,), options), (_, _, other) = engine.published
     assert (topic, record.data, record.key, record.headers, record.id) == ("a", b"[1]", "k", {"h": "v"}, "id")
-    assert (level, other) == (PublishOptions(engine.default_durability), PublishOptions(Durability.DISK))
+    assert (options, other) == (PublishOptions(engine.default_durability), PublishOptions(Durability.DISK))
     assert (receipt.message_id, receipt.topic) == ("id", "a")
 
 
@@ -76,6 +76,94 @@ async def test_the_limit_is_the_engine_s(client: AsyncClient, engine: FakeEngine
     assert [len(part[0].data) for _, part, _ in engine.published] == [100, 101]
 
 
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"priority": "urgent"},
+        {"ttl_seconds": -1},
+        {"ttl_seconds": 0},
+        {"delay_seconds": "soon"},
+        {"delay_seconds": -1},
+        {"deliver_at": "soon"},
+        {"compression": "rar"},
+        {"compression": ""},
+        {"durability": "fsync"},
+    ],
+)
+async def test_bad_terms_are_told_by_name(client: AsyncClient, engine: FakeEngine, terms: dict[str, Any]) -> None:
+    """Each alone, by all three ways of publishing; nothing is stored."""
+    (name,) = terms
+    engine.feed.put(0)
+    subscription = client.subscribe("b", consumer_group="g", auto_ack=False)
+    (message,) = await subscription.fetch(1)
+    async with message.transaction() as transaction:
+        for call in (client.publish("a", 1, **terms), client.publish_batch("a", [1], **terms)):
+            with pytest.raises(InvalidOption, match=f"^{name}="):
+                await call
+        with pytest.raises(InvalidOption, match=f"^{name}="):
+            await transaction.publish("a", 1, **terms)
+    assert (engine.published, engine.feed.commits) == ([], [])
+
+
+async def test_the_terms_reach_the_engine(client: AsyncClient, engine: FakeEngine) -> None:
+    """By one and by many, the same."""
+    now = engine.hands.now()
+    terms: dict[str, Any] = {"priority": 9, "ttl_seconds": 5, "delay_seconds": 60, "compression": "lz4"}
+    await client.publish("a", 1, durability="disk", **terms)
+    await client.publish_batch("a", [1, 2], durability="disk", **terms)
+    at = datetime.fromtimestamp(now + 60, UTC)
+    await client.publish("a", 1, deliver_at=at, priority=9, ttl_seconds=5, compression="lz4", durability="disk")
+    for _, records, options in engine.published:
+        assert options == PublishOptions(Durability.DISK, 9, now + 60, Compression.LZ4)
+        assert [record.expires_at for record in records] == [now + 65] * len(records)
+
+
+async def test_one_term_alone_is_enough(client: AsyncClient, engine: FakeEngine) -> None:
+    """None of them is taken for a plain publish."""
+    terms: list[dict[str, Any]] = [{"priority": 0}, {"ttl_seconds": 1}, {"delay_seconds": 1}, {"compression": "gzip"}]
+    for each in terms:
+        await client.publish("a", 1, **each)
+    plain = PublishOptions(engine.default_durability)
+    seen = [(options != plain, records[0].expires_at is not None) for _, records, options in engine.published]
+    assert seen == [(True, False), (False, True), (True, False), (True, False)]
+    await client.publish("a", 1, priority=5, delay_seconds=0)
+    assert engine.published[-1][2] == plain
+
+
+async def test_a_batch_is_admitted_as_a_whole(client: AsyncClient, engine: FakeEngine) -> None:
+    """When it is stored in parts: a message that does not fit must not leave the parts before it behind."""
+    await client.publish_batch("a", range(2), batch_size=2)
+    assert engine.admitted == []
+    engine.refusal = SchemaMismatch("a", "", "the last one")
+    with pytest.raises(SchemaMismatch):
+        await client.publish_batch("a", range(3), batch_size=2)
+    assert [(topic, len(records)) for topic, records in engine.admitted] == [("a", 3)]
+    assert len(engine.published) == 1
+    engine.capabilities -= {Capability.SCHEMA}
+    await client.publish_batch("a", range(3), batch_size=2)
+    assert len(engine.admitted) == 1
+
+
+async def test_a_batch_has_ids_of_its_own(client: AsyncClient, engine: FakeEngine) -> None:
+    receipts = await client.publish_batch("a", range(3), batch_size=2, message_ids=["x", "y", "z"])
+    assert [receipt.message_id for receipt in receipts] == ["x", "y", "z"]
+    wrong: list[dict[str, Any]] = [{"message_ids": ["x"]}, {"message_id": "x"}, {"prioritty": "high"}]
+    for options in wrong:
+        with pytest.raises(InvalidOption, match=f"^{next(iter(options))}="):
+            await client.publish_batch("a", range(3), **options)
+    assert len(engine.published) == 2
+
+
+async def test_what_is_to_be_delivered_later_does_not_linger(engine: FakeEngine) -> None:
+    """Nobody who waits for company could be told the number that takes it back."""
+    async with AsyncClient("fake:", linger_seconds=0.01) as client:
+        await client.publish("a", 1, delay_seconds=5)
+        assert len(engine.published) == 1
+        both = await asyncio.gather(client.publish("a", 2), client.publish("a", 3))
+    assert [len(records) for _, records, _ in engine.published] == [1, 2]
+    assert {receipt.topic for receipt in both} == {"a"}
+
+
 # -- subscribing
 
 
@@ -105,6 +193,16 @@ async def test_subscribe_says_what_it_wants(client: AsyncClient, engine: FakeEng
         ({"from_offset": 1, "from_beginning": True}, "from_offset"),
         ({"since": timedelta(1), "from_offset": 1}, "from_offset"),
         ({"since": 123.0}, "since"),
+        ({"partition": -1}, "partition"),
+        ({"partition": 256}, "partition"),
+        ({"partition": "0"}, "partition"),
+        ({"partition": []}, "partition"),
+        ({"partition": [0, "1"]}, "partition"),
+        ({"partition": True}, "partition"),
+        ({"partition": 1.5}, "partition"),
+        ({"partition_key_filter": ""}, "partition_key_filter"),
+        ({"partition_key_filter": 7}, "partition_key_filter"),
+        ({"data_type": "Order"}, "data_type"),
     ],
 )
 async def test_a_bad_subscription_names_the_argument(
@@ -115,6 +213,40 @@ async def test_a_bad_subscription_names_the_argument(
     assert told.value.name == name
     with pytest.raises(InvalidOption):
         await client.listen("a", print, **options)
+    assert engine.specs == []
+
+
+async def test_subscribe_says_in_which_order_and_what(client: AsyncClient, engine: FakeEngine) -> None:
+    async with client.subscribe("a", partition=[3, 1, 3], partition_key_filter="k", priority_order=True):
+        spec = engine.specs[0]
+        assert (spec.partitions, spec.key, spec.priority_order, spec.ordering) == ((1, 3), "k", True, False)
+    listener = await client.listen("a", print, workers=2, consumer_group="g", ordering=True, partition=0)
+    spec = engine.specs[1]
+    assert (spec.partitions, spec.key, spec.priority_order, spec.ordering) == ((0,), None, False, True)
+    await listener.stop()
+
+
+async def test_a_while_ago_is_counted_from_the_clock_of_the_engine(client: AsyncClient, engine: FakeEngine) -> None:
+    async with client.subscribe("a", since=timedelta(minutes=1)):
+        assert engine.specs[0].start == engine.hands.now() - 60
+
+
+@pytest.mark.parametrize(
+    ("options", "capability"),
+    [
+        ({"consumer_group": "g"}, Capability.GROUPS),
+        ({"ordering": True}, Capability.ORDERING),
+        ({"partition": 0}, Capability.PARTITIONS),
+        ({"priority_order": True}, Capability.PRIORITY),
+    ],
+)
+async def test_subscribing_asks_what_the_engine_can_do(
+    client: AsyncClient, engine: FakeEngine, options: dict[str, Any], capability: Capability
+) -> None:
+    engine.capabilities -= {capability}
+    with pytest.raises(UnsupportedFeature) as told:
+        client.subscribe("a", **options)
+    assert told.value.feature == capability.value
     assert engine.specs == []
 
 

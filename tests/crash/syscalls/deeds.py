@@ -1,7 +1,7 @@
 """Responsible for one thing: deeds that must be done as a whole or not at all, one worker each.
 
 A deed prepares itself (the bus is open, the messages are in hand) and yields; what it does from then on is cut off
-anywhere.
+anywhere. It yields again when it is done; then it closes the bus.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def put(work: Work, writer: e.HistoryWriter) -> Iterator[None]:
     with Client(work.url) as client:
         delay = DELAY if "timed" in work.policies else None
         publish(client, work, writer, Terms(work.topic, "k1", "disk", delay=delay), [f"m{n}" for n in range(INPUTS)])
+        yield
 
 
 def commit(work: Work, writer: e.HistoryWriter) -> Iterator[None]:
@@ -40,6 +41,7 @@ def commit(work: Work, writer: e.HistoryWriter) -> Iterator[None]:
             handler.seen(message)
         yield
         handler.transaction(messages)
+        yield
 
 
 def bury(work: Work, writer: e.HistoryWriter) -> Iterator[None]:
@@ -53,6 +55,7 @@ def bury(work: Work, writer: e.HistoryWriter) -> Iterator[None]:
         handler.reject(rejected)
         handler.nack(worn_out)
         handler.settle([good])
+        yield
 
 
 def arrive(work: Work, writer: e.HistoryWriter) -> Iterator[None]:
@@ -64,6 +67,7 @@ def arrive(work: Work, writer: e.HistoryWriter) -> Iterator[None]:
         for message in messages:
             handler.seen(message)
         handler.settle(messages)
+        yield
 
 
 def publish_once(work: Work, writer: e.HistoryWriter) -> Iterator[None]:
@@ -73,6 +77,7 @@ def publish_once(work: Work, writer: e.HistoryWriter) -> Iterator[None]:
         for each in TWICE:
             publish(client, work, writer, Terms(work.topic, "k1", "disk"), [each])
         publish(client, work, writer, Terms(work.topic, "k1", "os"), list(TWICE))
+        yield
 
 
 DEEDS: Final[dict[str, Deed]] = {

@@ -1,6 +1,6 @@
 """Responsible for one thing: a deed, killed at each of its system calls in turn, and what is left of it each time.
 
-    python -m tests.crash.syscalls.sweep commit /tmp/somewhere
+    python -m tests.crash.syscalls.sweep commit /tmp/somewhere [every how many calls]
 
 Each death happens on a copy of the same bus. The deed is done by a forked process that strace attaches to when it is
 prepared, so a death takes a fraction of a second.
@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -33,10 +34,13 @@ from tidings.testing.report import Policies, Report
 
 CHANGING: Final = "pwrite64,write,fdatasync,fsync,ftruncate,fallocate,rename,unlink,openat,mkdir,sendto,flock"
 SEGMENT_BYTES: Final = 4096
-QUIET_SECONDS: Final = 0.05  # there is nobody left who could send anything
+QUIET_SECONDS: Final = 0.02  # there is nobody left who could send anything
 LOOK_SECONDS: Final = 0.002  # strace attaches within some milliseconds
 SEED: Final = 5  # of the deeds: with it the transaction has several outputs
 SET_PTRACER, ANYBODY = 0x59616D61, -1  # of prctl: strace is no ancestor of the process that it attaches to
+
+CLOSING: Final = 6  # of the calls with which the bus is closed one in so many: all deeds close it in the same way
+DONE: Final = "deed-is-done"  # a file that never is; to remove it is a call that is easily found
 
 _pause = threading.Event().wait
 
@@ -133,6 +137,8 @@ def _wait_and_do(deed: str, ready: int, go: int, work: Work, writer: e.HistoryWr
     next(steps)
     os.write(ready, b".")
     os.read(go, 1)
+    next(steps)
+    Path(work.folder, DONE).unlink(missing_ok=True)
     next(steps, None)
 
 
@@ -148,19 +154,22 @@ def _attach(worker: Running, options: Sequence[str]) -> subprocess.Popen[bytes]:
 # -- the deaths
 
 
-def points(place: Place, log: Path) -> list[Point]:
-    """The calls of a deed that is left alone, in order."""
+def points(place: Place, log: Path, every: int = 1) -> list[Point]:
+    """Every so many calls of a deed that is left alone, in order, and some of those with which the bus is closed."""
     code = place.run(place.sweep.deed, ("-o", str(log), "-e", f"trace={CHANGING}"))
     assert code == 0, place.errors()
     lines = [match for line in log.read_text().splitlines() if (match := re.match(r"(\d+) +(\w+)\(", line))]
     main = lines[0][1]
     counts: Counter[str] = Counter()
     found: list[Point] = []
+    closing = 0
     for match in lines:
         if match[1] == main:
             counts[match[2]] += 1
             found.append((match[2], counts[match[2]]))
-    return found
+            closing = len(found) if DONE in match.string else closing
+    assert closing, "the deed was never done"
+    return [*found[:closing:every], *found[closing :: every * CLOSING]]
 
 
 def kill(place: Place, point: Point) -> bool:
@@ -176,15 +185,18 @@ def template(folder: Path, sweep: Sweep) -> Place:
         return Place(folder / "template", sweep).furnish()
     before = SWEEPS[sweep.half]
     base = Place(folder / "base", before).furnish()
-    for number, point in enumerate(points(Place(folder / "half", before, base), folder / "half.trace")):
+    every = points(Place(folder / "half", before, base), folder / "half.trace")
+
+    def is_certain(number: int) -> bool:
         probe = Place(folder / f"probe{number}", before, base)
-        kill(probe, point)
-        if probe.judge().figures.policies.unanswered_effective:
-            found = Place(folder / "template", before, base)
-            kill(found, point)
-            found.sweep = sweep
-            return found
-    raise AssertionError(f"no death cuts {sweep.half} in half")
+        kill(probe, every[number])
+        return probe.judge().figures.policies.outputs > 0
+
+    first = bisect_left(range(len(every)), True, key=is_certain)
+    found = Place(folder / "template", before, base)
+    kill(found, every[first])
+    found.sweep = sweep
+    return found
 
 
 class Outcome(msgspec.Struct):
@@ -202,26 +214,26 @@ class Outcome(msgspec.Struct):
             self.wrong.append(f"killed at {where}: {report}")
 
 
-def sweep_through(folder: Path, sweep: Sweep) -> Outcome:
-    """Kill the deed everywhere."""
+def sweep_through(folder: Path, sweep: Sweep, every: int = 1) -> Outcome:
+    """Kill the deed everywhere, or at every so many calls."""
     base = template(folder, sweep)
     alone = Place(folder / "alone", sweep, base)
-    every = points(alone, folder / "trace")
+    found = points(alone, folder / "trace", every)
     outcome = Outcome()
     outcome.add(False, "its end", alone.judge())
-    for number, point in enumerate(every):
+    for number, point in enumerate(found):
         place = Place(folder / str(number), sweep, base)
         died = kill(place, point)
-        outcome.add(died, f"{point[0]} number {point[1]} ({number} of {len(every)})", place.judge())
+        outcome.add(died, f"{point[0]} number {point[1]} ({number} of {len(found)})", place.judge())
         shutil.rmtree(place.folder)
     return outcome
 
 
-def main(name: str, folder: str) -> int:
+def main(name: str, folder: str, every: str = "1") -> int:
     """Print what came of a sweep; 1 when something was wrong."""
-    outcome = sweep_through(Path(folder), SWEEPS[name])
-    outputs = ", ".join(f"{count} times {number}" for number, count in sorted(outcome.outputs.items()))
-    print(*outcome.wrong, f"deaths {outcome.deaths}, wrong {len(outcome.wrong)}, outputs {outputs}", sep="\n")
+    outcome = sweep_through(Path(folder), SWEEPS[name], int(every))
+    outputs = ", ".join(f"{number} ({count} times)" for number, count in sorted(outcome.outputs.items()))
+    print(*outcome.wrong, f"deaths {outcome.deaths}, wrong {len(outcome.wrong)}; outputs {outputs}", sep="\n")
     return 1 if outcome.wrong else 0
 
 

@@ -25,9 +25,11 @@ from tidings.model.message import Receipt
 from tidings.model.options import (
     DEFAULT_PREFETCH,
     MAX_BATCH_MESSAGES,
+    MAX_OFFSET,
     MAX_PREFETCH,
     Durability,
     SubscriptionSpec,
+    check_flag,
     check_name,
     check_range,
     resolve_partitions,
@@ -185,11 +187,12 @@ class AsyncClient(AsyncAdministration):
         validate_topic(topic)
         records = outgoing.make_records(messages, message_ids, terms, engine.max_message_bytes)
         options = outgoing.apply(engine, terms, records)
-        if len(records) > batch_size and Capability.SCHEMA in engine.capabilities:
+        batches = list(outgoing.in_batches(records, batch_size))
+        if len(batches) > 1 and Capability.SCHEMA in engine.capabilities:
             await engine.admit(topic, records)
         receipts: list[Receipt] = []
         try:
-            for batch in outgoing.in_batches(records, batch_size):
+            for batch in batches:
                 receipts += await engine.publish(topic, batch, options)
         except Exception as error:
             error.add_note(f"{len(receipts)} of {len(records)} messages of this publish_batch were stored before")
@@ -242,8 +245,8 @@ class AsyncClient(AsyncAdministration):
             prefetch=prefetch,
             partitions=resolve_partitions(partition),
             key=partition_key_filter,
-            ordering=ordering,
-            priority_order=priority_order,
+            ordering=check_flag("ordering", ordering),
+            priority_order=check_flag("priority_order", priority_order),
         )
         return self._subscribe(spec, auto_ack, typed(AsyncDelivery, data_type))
 
@@ -290,6 +293,12 @@ class AsyncClient(AsyncAdministration):
         return AsyncDeadLetters(self._engine, self._read_dead_letters, validate_topic(topic))
 
     def _read_dead_letters(self, topic: str) -> AsyncSubscription:
-        return self.subscribe(
-            topic, consumer_group=DEAD_LETTER_GROUP, auto_ack=False, from_beginning=True, prefetch=MAX_PREFETCH
+        """Read them all: what is looked at and passed over is held meanwhile, as ranges, by the engine."""
+        spec = SubscriptionSpec(
+            patterns=parse_topics(topic),
+            group=DEAD_LETTER_GROUP,
+            consumer=outgoing.new_id(),
+            start="beginning",
+            prefetch=MAX_OFFSET,
         )
+        return self._subscribe(spec, False, AsyncDelivery)

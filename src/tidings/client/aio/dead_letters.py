@@ -6,7 +6,8 @@ looking at them takes them for a moment and gives them back, so two people who l
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
 from msgspec import Struct
@@ -19,7 +20,6 @@ from tidings.errors import InvalidOption, TopicNotFound
 from tidings.model.dead_letter import DeadLetter, story_of, without_story
 from tidings.model.options import (
     MAX_OFFSET,
-    MAX_PREFETCH,
     Guarantee,
     check_callable,
     check_count,
@@ -37,9 +37,6 @@ PAGE_MESSAGES = 500
 MAX_LISTED = 10_000
 """Most dead letters that one call lists: they are all in memory then."""
 
-HIDDEN_SECONDS = 30.0
-"""How long dead letters that a search has passed over are left alone, when they are too many to be kept in hand."""
-
 
 class AsyncDeadMessage(Struct, frozen=True):
     """A dead letter: the message as it was, and how it died."""
@@ -52,7 +49,7 @@ Filter = Callable[[AsyncDeadMessage], bool]
 
 Page = list[AsyncDeadMessage]
 
-Deliveries = list[AsyncDelivery]
+Pages = AsyncGenerator[tuple[AsyncSubscription, Page], None]
 
 
 class AsyncDeadLetters:
@@ -68,16 +65,18 @@ class AsyncDeadLetters:
     async def count(self) -> int:
         """Return how many there are."""
         count = 0
-        async for _, page in self._pages(None, None):
-            count += len(page)
+        async with aclosing(self._pages(None, None)) as pages:
+            async for _, page in pages:
+                count += len(page)
         return count
 
     async def list(self, limit: int = 100, filter: Filter | None = None) -> Page:
         """Return up to `limit` of those that `filter` says yes to, the oldest of each partition first. They stay."""
         check_count("limit", limit, 1, MAX_LISTED)
         found: Page = []
-        async for _, page in self._pages(filter, limit):
-            found += page
+        async with aclosing(self._pages(filter, limit)) as pages:
+            async for _, page in pages:
+                found += page
         return found
 
     async def peek(self) -> AsyncDeadMessage | None:
@@ -87,9 +86,10 @@ class AsyncDeadLetters:
     async def purge(self, filter: Filter | None = None, limit: int | None = None) -> int:
         """Remove those that `filter` says yes to, at most `limit`; return how many."""
         removed = 0
-        async for subscription, page in self._pages(filter, limit):
-            await subscription.ack([dead.message for dead in page])
-            removed += len(page)
+        async with aclosing(self._pages(filter, limit)) as pages:
+            async for subscription, page in pages:
+                await subscription.ack([dead.message for dead in page])
+                removed += len(page)
         return removed
 
     async def redrive(
@@ -110,14 +110,15 @@ class AsyncDeadLetters:
             check_range("rate", rate, 0.001, 1e6)
         check_callable("on_progress", on_progress)
         sent = 0
-        async for subscription, page in self._pages(filter, limit):
-            for batch in [page] if rate is None else [[dead] for dead in page]:
-                if rate is not None and sent:
-                    await runtime.pause(1 / rate)
-                await self._send_back(subscription, batch)
-                sent += len(batch)
-                if on_progress is not None:
-                    on_progress(sent)
+        async with aclosing(self._pages(filter, limit)) as pages:
+            async for subscription, page in pages:
+                for batch in [page] if rate is None else [[dead] for dead in page]:
+                    if rate is not None and sent:
+                        await runtime.pause(1 / rate)
+                    await self._send_back(subscription, batch)
+                    sent += len(batch)
+                    if on_progress is not None:
+                        on_progress(sent)
         return sent
 
     async def _send_back(self, subscription: AsyncSubscription, batch: Page) -> None:
@@ -130,7 +131,7 @@ class AsyncDeadLetters:
                 await transaction.forward(dead.story.topic, dead.message, headers=headers, message_id=message_id)
             await transaction.ack()
 
-    async def _pages(self, filter: Filter | None, limit: int | None) -> AsyncIterator[tuple[AsyncSubscription, Page]]:
+    async def _pages(self, filter: Filter | None, limit: int | None) -> Pages:
         """Yield, in pages, up to `limit` of the dead letters that were there at the beginning and that the filter says
         yes to, each with the subscription that holds them; what is not settled is given back at the end."""
         check_callable("filter", filter)
@@ -140,7 +141,7 @@ class AsyncDeadLetters:
         if target is None:
             return
         began, seen, left = self._engine.clock.now(), set[tuple[int, int, int]](), limit or MAX_OFFSET
-        subscription, misses = self._join(target), 0
+        subscription = self._join(target)
         try:
             while left > 0 and (batch := await subscription.fetch(PAGE_MESSAGES, timeout=0)):
                 fresh = [message for message in batch if _place(message) not in seen]
@@ -150,17 +151,10 @@ class AsyncDeadLetters:
                 left -= len(page)
                 if page:
                     yield subscription, page
-                await self._pass_over(subscription, batch if fresh else [])
-                misses = 0 if fresh else misses + 1
-                if misses > len(seen) // PAGE_MESSAGES:
+                if not fresh:
                     break
         finally:
             await subscription.close()
-
-    async def _pass_over(self, subscription: AsyncSubscription, batch: Deliveries) -> None:
-        """Keep what was looked at in hand, unless that is getting too much."""
-        if subscription.statistics().held + PAGE_MESSAGES > MAX_PREFETCH:
-            await subscription.settle(batch, "release", HIDDEN_SECONDS)
 
     async def _target(self) -> str | None:
         """Return the name of the dead-letter topic, None when there is none yet. Raises `TopicNotFound`."""

@@ -353,8 +353,9 @@ class AsyncSubscription:
         self._room.set()
 
     async def fail(self, message: AsyncDelivery, error: BaseException) -> None:
-        """Nack a message whose handler failed, if there is anything to settle."""
-        if self.in_group and not message.settled:
+        """Nack a message whose handler failed, if there is anything to settle. A temporary subscription gets it again,
+        too, and gives it up in the end."""
+        if not message.settled:
             await self._settle_or_log((message,), "nack", f"{type(error).__name__}: {error}")
 
     async def give_back(self, messages: Sequence[AsyncDelivery]) -> None:

@@ -7,7 +7,8 @@ looking at them takes them for a moment and gives them back, so two people who l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Any
 
 from msgspec import Struct
@@ -20,7 +21,6 @@ from tidings.errors import InvalidOption, TopicNotFound
 from tidings.model.dead_letter import DeadLetter, story_of, without_story
 from tidings.model.options import (
     MAX_OFFSET,
-    MAX_PREFETCH,
     Guarantee,
     check_callable,
     check_count,
@@ -38,9 +38,6 @@ PAGE_MESSAGES = 500
 MAX_LISTED = 10_000
 """Most dead letters that one call lists: they are all in memory then."""
 
-HIDDEN_SECONDS = 30.0
-"""How long dead letters that a search has passed over are left alone, when they are too many to be kept in hand."""
-
 
 class DeadMessage(Struct, frozen=True):
     """A dead letter: the message as it was, and how it died."""
@@ -53,7 +50,7 @@ Filter = Callable[[DeadMessage], bool]
 
 Page = list[DeadMessage]
 
-Deliveries = list[Delivery]
+Pages = Generator[tuple[Subscription, Page], None]
 
 
 class DeadLetters:
@@ -69,16 +66,18 @@ class DeadLetters:
     def count(self) -> int:
         """Return how many there are."""
         count = 0
-        for _, page in self._pages(None, None):
-            count += len(page)
+        with closing(self._pages(None, None)) as pages:
+            for _, page in pages:
+                count += len(page)
         return count
 
     def list(self, limit: int = 100, filter: Filter | None = None) -> Page:
         """Return up to `limit` of those that `filter` says yes to, the oldest of each partition first. They stay."""
         check_count("limit", limit, 1, MAX_LISTED)
         found: Page = []
-        for _, page in self._pages(filter, limit):
-            found += page
+        with closing(self._pages(filter, limit)) as pages:
+            for _, page in pages:
+                found += page
         return found
 
     def peek(self) -> DeadMessage | None:
@@ -88,9 +87,10 @@ class DeadLetters:
     def purge(self, filter: Filter | None = None, limit: int | None = None) -> int:
         """Remove those that `filter` says yes to, at most `limit`; return how many."""
         removed = 0
-        for subscription, page in self._pages(filter, limit):
-            subscription.ack([dead.message for dead in page])
-            removed += len(page)
+        with closing(self._pages(filter, limit)) as pages:
+            for subscription, page in pages:
+                subscription.ack([dead.message for dead in page])
+                removed += len(page)
         return removed
 
     def redrive(
@@ -111,14 +111,15 @@ class DeadLetters:
             check_range("rate", rate, 0.001, 1e6)
         check_callable("on_progress", on_progress)
         sent = 0
-        for subscription, page in self._pages(filter, limit):
-            for batch in [page] if rate is None else [[dead] for dead in page]:
-                if rate is not None and sent:
-                    runtime.pause(1 / rate)
-                self._send_back(subscription, batch)
-                sent += len(batch)
-                if on_progress is not None:
-                    on_progress(sent)
+        with closing(self._pages(filter, limit)) as pages:
+            for subscription, page in pages:
+                for batch in [page] if rate is None else [[dead] for dead in page]:
+                    if rate is not None and sent:
+                        runtime.pause(1 / rate)
+                    self._send_back(subscription, batch)
+                    sent += len(batch)
+                    if on_progress is not None:
+                        on_progress(sent)
         return sent
 
     def _send_back(self, subscription: Subscription, batch: Page) -> None:
@@ -131,7 +132,7 @@ class DeadLetters:
                 transaction.forward(dead.story.topic, dead.message, headers=headers, message_id=message_id)
             transaction.ack()
 
-    def _pages(self, filter: Filter | None, limit: int | None) -> Iterator[tuple[Subscription, Page]]:
+    def _pages(self, filter: Filter | None, limit: int | None) -> Pages:
         """Yield, in pages, up to `limit` of the dead letters that were there at the beginning and that the filter says
         yes to, each with the subscription that holds them; what is not settled is given back at the end."""
         check_callable("filter", filter)
@@ -141,7 +142,7 @@ class DeadLetters:
         if target is None:
             return
         began, seen, left = self._engine.clock.now(), set[tuple[int, int, int]](), limit or MAX_OFFSET
-        subscription, misses = self._join(target), 0
+        subscription = self._join(target)
         try:
             while left > 0 and (batch := subscription.fetch(PAGE_MESSAGES, timeout=0)):
                 fresh = [message for message in batch if _place(message) not in seen]
@@ -151,17 +152,10 @@ class DeadLetters:
                 left -= len(page)
                 if page:
                     yield subscription, page
-                self._pass_over(subscription, batch if fresh else [])
-                misses = 0 if fresh else misses + 1
-                if misses > len(seen) // PAGE_MESSAGES:
+                if not fresh:
                     break
         finally:
             subscription.close()
-
-    def _pass_over(self, subscription: Subscription, batch: Deliveries) -> None:
-        """Keep what was looked at in hand, unless that is getting too much."""
-        if subscription.statistics().held + PAGE_MESSAGES > MAX_PREFETCH:
-            subscription.settle(batch, "release", HIDDEN_SECONDS)
 
     def _target(self) -> str | None:
         """Return the name of the dead-letter topic, None when there is none yet. Raises `TopicNotFound`."""

@@ -354,8 +354,9 @@ class Subscription:
         self._room.set()
 
     def fail(self, message: Delivery, error: BaseException) -> None:
-        """Nack a message whose handler failed, if there is anything to settle."""
-        if self.in_group and not message.settled:
+        """Nack a message whose handler failed, if there is anything to settle. A temporary subscription gets it again,
+        too, and gives it up in the end."""
+        if not message.settled:
             self._settle_or_log((message,), "nack", f"{type(error).__name__}: {error}")
 
     def give_back(self, messages: Sequence[Delivery]) -> None:

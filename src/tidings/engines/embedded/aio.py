@@ -11,9 +11,9 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from tidings.engines.embedded.catalog import Log, Topic
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, WouldBlock
@@ -79,6 +79,24 @@ class Ears:
         os.close(self._fd)
 
 
+class Undo(Generic[T]):
+    """What undoes the calls of those who were cancelled, and is still under way."""
+
+    def __init__(self, call: Callable[[T], object]) -> None:
+        self.call = call
+        self._going: set[asyncio.Task[None]] = set()
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._going.add(task)
+        task.add_done_callback(self._going.discard)
+
+    async def finish(self) -> None:
+        """Return when everything is undone."""
+        while self._going:
+            await asyncio.wait(self._going)
+
+
 class Threads:
     """Runs calls in the loop where they do not wait, and in a thread where they would."""
 
@@ -90,7 +108,7 @@ class Threads:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="tidings")
         self._pid = os.getpid()
 
-    async def run(self, call: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
+    async def run(self, call: Callable[[], T], undo: Undo[T] | None = None) -> T:
         """Call in a thread. When cancelled meanwhile, the result is undone as soon as it is there."""
         if self._pid != os.getpid():
             self._start()
@@ -101,14 +119,18 @@ class Threads:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            future.add_done_callback(lambda done: self._undo(done, undo))
+            if undo is not None:
+                undo.begin(self._undo(future, undo))
             raise
 
-    def _undo(self, done: asyncio.Future[T], undo: Callable[[T], object] | None) -> None:
-        if not done.cancelled() and done.exception() is None and undo is not None:
-            self._pool.submit(undo, done.result())
+    async def _undo(self, future: asyncio.Future[T], undo: Undo[T]) -> None:
+        """Undo what a call whose caller was cancelled brings about."""
+        await asyncio.wait((future,))
+        if not future.cancelled() and future.exception() is None:
+            result = future.result()
+            await asyncio.get_running_loop().run_in_executor(self._pool, lambda: undo.call(result))
 
-    async def attempt(self, call: Callable[[float], T], undo: Callable[[T], object] | None = None) -> T:
+    async def attempt(self, call: Callable[[float], T], undo: Undo[T] | None = None) -> T:
         """Call with no time to wait, here; if that would block, in a thread with the usual time to wait."""
         try:
             return call(0.0)
@@ -126,6 +148,7 @@ class LoopFeed(AsyncFeed[M]):
         self._feed = feed
         self._threads = threads
         self._ears = ears
+        self._undo: Undo[list[M]] = Undo(self._give_back)
 
     @property
     def renew_every(self) -> float | None:
@@ -138,8 +161,9 @@ class LoopFeed(AsyncFeed[M]):
     async def fetch(self, limit: int, timeout: float | None) -> list[M]:
         feed = self._feed
         deadline = None if timeout is None else time.monotonic() + timeout
+        await self._undo.finish()  # what a cancelled fetch gives back has to be there before the next one looks
         while True:
-            found = await self._threads.attempt(lambda wait: feed.poll(limit, wait), self._give_back)
+            found = await self._threads.attempt(lambda wait: feed.poll(limit, wait), self._undo)
             left = float("inf") if deadline is None else deadline - time.monotonic()
             if found or left <= 0:
                 return found
@@ -232,7 +256,7 @@ class AsyncEmbeddedEngine:
         return self._ears
 
     async def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> AsyncFeed[M]:
-        feed = await self._threads.run(lambda: self._engine.feed(spec, message_type), lambda feed: feed.close())
+        feed = await self._threads.run(lambda: self._engine.feed(spec, message_type), Undo(lambda feed: feed.close()))
         return LoopFeed(feed, self._threads, self._listen())
 
     async def admit(self, topic: str, records: Sequence[Record]) -> None:

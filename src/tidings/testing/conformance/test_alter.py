@@ -153,7 +153,7 @@ WRONG: list[dict[str, Any]] = [
 ]
 
 
-@case(Capability.ALTER)
+@case(Capability.ALTER, Capability.PARTITIONS)
 async def test_what_cannot_be_is_refused_by_name(place: Place) -> None:
     """Nothing is changed, also nothing of what was asked for beside it."""
     client = place.client()

@@ -340,7 +340,7 @@ class AnyOrder(RuleBasedStateMachine):
     def drop_oldest(self, shard: int, count: int, back: int) -> None:
         end = max(0, self.desk.ends[shard] - back)
         expected = max(0, min(count, end - self.cursors[shard]))
-        assert self.desk.groups.drop_oldest(self.desk.group, shard, count, end) == expected
+        assert self.desk.groups.drop_oldest(self.desk.group, shard, count, end, self.desk.now) == expected
         self.cursors[shard] += expected
         self.totals["skipped"] += expected
 
@@ -437,7 +437,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(shard=st.sampled_from([SHARD, OTHER]), back=st.integers(0, 10))
     def seek(self, shard: int, back: int) -> None:
         self.cursors[shard] = max(0, self.desk.ends[shard] - back)
-        self.desk.groups.seek("billing", {shard: self.cursors[shard]})
+        self.desk.groups.seek("billing", {shard: self.cursors[shard]}, self.desk.now)
         self.pending = {place: state for place, state in self.pending.items() if place[0] != shard}
 
     @invariant()

@@ -40,7 +40,7 @@ def test_a_dropped_group_leaves_nothing(desk: Desk) -> None:
         assert desk.control.read(f"SELECT count(*) FROM {table}") == [(0,)], table
 
 
-@pytest.mark.parametrize("use", [Groups.find, Groups.drop, lambda groups, name: groups.seek(name, {})])
+@pytest.mark.parametrize("use", [Groups.find, Groups.drop, lambda groups, name: groups.seek(name, {}, 0.0)])
 def test_a_group_that_is_not_there(desk: Desk, use: Callable[[Groups, str], object]) -> None:
     with pytest.raises(GroupNotFound) as error:
         use(desk.groups, "nobody")
@@ -53,7 +53,7 @@ class TestSeeking:
         acked, leased, freed = desk.claim(desk.ann, 2)[0], desk.claim(desk.ann, 2)[0], desk.claim(desk.ann, 2)[0]
         desk.settle(acked, "ack")
         desk.settle(freed, "nack", 100.0)
-        desk.groups.seek("billing", {SHARD: to})
+        desk.groups.seek("billing", {SHARD: to}, desk.now)
         assert desk.settle(leased, "ack") == [2, 3]
         assert offsets(desk.claim(desk.bob)) == [(offset, 1) for offset in expected]
 
@@ -61,7 +61,7 @@ class TestSeeking:
         desk.ends[OTHER] = 3
         for claim in desk.claim(desk.ann):
             desk.settle(claim, "ack")
-        desk.groups.seek("billing", {SHARD: 5})
+        desk.groups.seek("billing", {SHARD: 5}, desk.now)
         assert desk.groups.cursors(desk.group) == {SHARD: 5, OTHER: 3}
         assert desk.counted("acked", "skipped") == (13, 0)
         assert desk.counts() == (5, 0, 0)
@@ -70,15 +70,15 @@ class TestSeeking:
 class TestDroppingTheOldest:
     def test_what_is_not_claimed_is_skipped_and_counted(self, desk: Desk) -> None:
         held = desk.claim(desk.ann, 2)[0]
-        assert desk.groups.drop_oldest(desk.group, SHARD, 3, 10) == 3
+        assert desk.groups.drop_oldest(desk.group, SHARD, 3, 10, desk.now) == 3
         assert offsets(desk.claim(desk.bob, 1)) == [(5, 1)]
         assert desk.counted("skipped") == (3,)
         assert desk.settle(held, "ack") == [], "what is held is not dropped"
 
     def test_it_stops_at_the_end_that_it_is_told(self, desk: Desk) -> None:
-        assert desk.groups.drop_oldest(desk.group, SHARD, 100, 4) == 4
-        assert desk.groups.drop_oldest(desk.group, SHARD, 100, 4) == 0
-        assert desk.groups.drop_oldest(desk.group, SHARD, 1, 3) == 0
+        assert desk.groups.drop_oldest(desk.group, SHARD, 100, 4, desk.now) == 4
+        assert desk.groups.drop_oldest(desk.group, SHARD, 100, 4, desk.now) == 0
+        assert desk.groups.drop_oldest(desk.group, SHARD, 1, 3, desk.now) == 0
         assert desk.groups.cursors(desk.group) == {SHARD: 4}
         assert (desk.counted("skipped"), desk.counts()) == ((4,), (6, 0, 0))
 
@@ -160,8 +160,8 @@ class TestRates:
 
     def test_a_new_place_does_not_count_from_the_start_of_the_machine(self, desk: Desk) -> None:
         """Neither one that was made by seeking nor one by dropping what is old."""
-        desk.groups.seek("billing", {SHARD: 0})
-        desk.groups.drop_oldest(desk.group, OTHER, 1, 10)
+        desk.groups.seek("billing", {SHARD: 0}, desk.now)
+        desk.groups.drop_oldest(desk.group, OTHER, 1, 10, desk.now)
         desk.ends[OTHER] = 11
         desk.now += 10
         for claim in desk.claim(desk.ann):

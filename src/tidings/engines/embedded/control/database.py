@@ -72,7 +72,10 @@ class Control:
             if version == 0:
                 self._run(f"BEGIN IMMEDIATE; {DDL} PRAGMA user_version={SCHEMA_VERSION}; COMMIT")
             elif version != SCHEMA_VERSION:
-                raise IncompatibleFormat(f"{self._file} has version {version}, this tidings knows {SCHEMA_VERSION}")
+                way = "upgrade" if version > SCHEMA_VERSION else "it was made before the first release"
+                raise IncompatibleFormat(
+                    f"{self._file} has version {version}, this tidings knows {SCHEMA_VERSION}: {way}"
+                )
 
     @contextmanager
     def _locked(self, wait: float) -> Iterator[None]:

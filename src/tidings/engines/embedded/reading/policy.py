@@ -70,8 +70,9 @@ class Policy(Generic[M]):
 
     def _refuse(self, message: M, now: float, wall: float) -> Settlement | None:
         """Return what is to become of a message that is not delivered (without an action: nothing)."""
-        if message.attempt > 1 and is_exhausted(self._feed.terms(message), message.attempt - 1):
-            message.attempt -= 1
+        terms = self._feed.terms(message)
+        if message.attempt > 1 and is_exhausted(terms, message.attempt - 1):
+            message.attempt = terms.max_retries + 1  # whoever claimed it only to bury it has not delivered it
             return Settlement(message, "exhaust", error=NEVER_SETTLED)
         if message.expires_at is not None and message.expires_at <= wall:
             self._unblock(message)

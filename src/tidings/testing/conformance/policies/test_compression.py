@@ -30,7 +30,7 @@ VALUES: list[Any] = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@case(Capability.COMPRESSION, Capability.REPLAY)
+@case(Capability.COMPRESSION, Capability.REPLAY, Capability.GROUPS)
 async def test_compressed_data_comes_back_as_it_went_in(place: Place, kind: str) -> None:
     """One by one and in a batch; live, from the beginning and in a group; between messages that are not compressed."""
     client = place.client()

@@ -255,7 +255,7 @@ async def test_a_batch_may_drop_the_oldest_too(place: Place) -> None:
 # -- subscribers
 
 
-@case(Capability.MAX_SUBSCRIBERS)
+@case(Capability.MAX_SUBSCRIBERS, Capability.GROUPS)
 async def test_a_topic_takes_so_many_subscribers(place: Place) -> None:
     """In and outside of groups; who leaves makes room, and the one too many changed nothing."""
     clients = [place.client(), place.client()]

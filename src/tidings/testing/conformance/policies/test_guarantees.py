@@ -191,7 +191,7 @@ async def test_publishers_that_race_store_one(place: Place) -> None:
     assert (await clients[0].describe_topic(place.topic())).messages == 5
 
 
-@case(Capability.DEDUPLICATION)
+@case(Capability.DEDUPLICATION, Capability.GROUPS)
 async def test_a_new_client_knows_the_old_ids(place: Place) -> None:
     """Memory of ids is the topic's, and not the publisher's; also of those that were consumed long since."""
     keeper, client = place.client(), place.client()
@@ -237,7 +237,7 @@ async def test_an_id_is_forgotten_after_its_window(place: Place) -> None:
     assert (await client.publish(place.topic(), 4, message_id="a")).offset == later.offset
 
 
-@case(Capability.DEDUPLICATION)
+@case(Capability.DEDUPLICATION, Capability.AT_MOST_ONCE)
 async def test_other_topics_store_every_publish(place: Place) -> None:
     """An id is the publisher's business there; and without one each message of an exactly-once topic is its own."""
     client = place.client()

@@ -112,19 +112,15 @@ async def test_keys_keep_their_order_when_a_process_is_killed(place: Place) -> N
     """What it had not acked comes to the heirs, in order, before what follows."""
     client = place.client()
     await prepare(place, client, partitions=2)
-    await publish_rounds(place, client, 3)
-    options = {"ordering": True}
     async with Worker(place.kind, place.url) as worker, manual(place, client, ordering=True) as heir:
-        await worker.ask("subscribe", place.topic(), place.group(), options)
-        found: list[Any] = []
-
-        async def shared() -> bool:
-            more = await heir.fetch(50, timeout=0.01)
-            await heir.ack(more)
-            found.extend(more)
-            return bool(await worker.ask("take", 3, 0.05))
-
-        await until(shared)
+        await worker.ask("subscribe", place.topic(), place.group(), {"ordering": True})
+        for _ in range(3):
+            assert await heir.fetch(1, timeout=0.01) == []
+            assert await worker.ask("take", 1, 0.01) == []
+        await publish_rounds(place, client, 3)
+        assert await worker.ask("take", 3, SECONDS)
+        found = await take(heir, 10)
+        await heir.ack(found)
         await publish_rounds(place, client, 2, first=3)
         await worker.kill()
         while (await standing(place, client)).lag:
@@ -316,13 +312,18 @@ async def test_a_group_may_read_one_key(place: Place) -> None:
     async with manual(place, client, partition_key_filter="key7") as subscription:
         found = await take(subscription, 3)
         assert [(message.key, message.data) for message in found] == [("key7", at) for at in range(3)]
-        assert (await standing(place, client)).lag == 3
+
+        async def others_are_acked() -> bool:
+            assert await subscription.fetch(50, timeout=0.01) == []
+            return (await standing(place, client)).lag == 3
+
+        await until(others_are_acked)
         await subscription.ack(found)
     await expect_end(place, client)
     assert (await standing(place, client)).acked == 3 * len(KEYS)
 
 
-@case()
+@case(*ORDERING, Capability.PRIORITY)
 async def test_what_cannot_be_read_is_refused_by_name(place: Place) -> None:
     """When the subscription is asked for, or opened."""
     client = place.client()

@@ -44,7 +44,7 @@ async def test_a_priority_comes_along(place: Place) -> None:
     assert [message.priority for message in found] == [5, *map(number, MIXED), 1, 1]
 
 
-@case(Capability.PRIORITY, Capability.REPLAY)
+@case(Capability.PRIORITY, Capability.REPLAY, Capability.GROUPS)
 async def test_without_more_they_come_in_publish_order(place: Place) -> None:
     """Over all priorities, to whoever reads: live, from the beginning, in a group."""
     client = place.client()

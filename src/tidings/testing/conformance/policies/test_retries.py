@@ -237,7 +237,7 @@ async def test_workers_that_fail_together_try_no_more_than_that(place: Place) ->
     assert (await standing(place, client)).dead == 12
 
 
-@case(Capability.DEAD_LETTERS)
+@case(Capability.DEAD_LETTERS, Capability.GROUPS)
 async def test_a_temporary_subscription_retries_for_itself(place: Place) -> None:
     """Others see the message once; after its retries it is a dead letter of no group."""
     client = place.client()

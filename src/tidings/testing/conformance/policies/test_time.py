@@ -260,6 +260,7 @@ async def test_what_is_held_when_it_expires_can_be_acked(place: Place) -> None:
         await pass_time(place, client, SOON)
         await acked.ack()
         await nacked.nack(delay_seconds=0)
+        assert await subscription.fetch(1, timeout=0) == []
     standings = await standing(place, client)
     assert (standings.acked, standings.expired, standings.lag) == (1, 1, 0)
 
