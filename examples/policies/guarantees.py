@@ -34,8 +34,8 @@ async def publish_twice(client: AsyncClient, topic: str) -> None:
 async def main() -> None:
     async with AsyncClient() as client:
         for topic, delivery in (
-            ("notifications", "at_most_once"),
-            ("orders", "at_least_once"),
+            ("alerts", "at_most_once"),
+            ("shipments", "at_least_once"),
             ("transactions", "exactly_once"),
         ):
             await client.create_topic(topic, TopicOptions(delivery=delivery, retry_delay=0.05))

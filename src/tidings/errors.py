@@ -94,7 +94,7 @@ class TopicExists(UsageError):
     """A topic of this name exists with other options."""
 
     def __init__(self, topic: str, difference: str) -> None:
-        super().__init__(f"topic {topic!r} exists already: {difference}; use the existing one, or drop_topic() first")
+        super().__init__(f"topic {topic!r} exists already: {difference}; use it, alter_topic(), or drop_topic() first")
         self.topic = topic
         self.difference = difference
 

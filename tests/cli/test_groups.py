@@ -6,6 +6,7 @@ from click.testing import CliRunner
 
 from tests.cli.programs import Programs, Terminal, lines_of
 from tidings import Client
+from tidings.cli.groups import COLUMNS, FIGURES
 from tidings.cli.main import main
 
 
@@ -27,6 +28,23 @@ def test_groups_of_all_topics_and_of_one(bus_url: str) -> None:
     assert missing.exit_code == 3
 
 
+def test_every_column_is_its_figure(bus_url: str) -> None:
+    """Those of the table have the names of the fields, so that nobody takes the dead for the acked."""
+    with Client(bus_url) as client:
+        client.create_group("a", "g")
+        client.publish_batch("a", range(10))
+        with client.subscribe("a", consumer_group="g", auto_ack=False) as subscription:
+            found = subscription.fetch(4, 5)
+            found += subscription.fetch(4 - len(found), 5) if len(found) < 4 else []
+            subscription.ack(found[:3])
+            found[3].nack(requeue=False)
+        (info,) = client.groups("a")
+        (line,) = lines_of(CliRunner().invoke(main, ["--url", bus_url, "groups", "--json"]).stdout_bytes)
+    assert [line[name] for name in FIGURES] == [getattr(info, name) for name in FIGURES]
+    assert (line["acked"], line["dead"], line["lag"], line["expired"], line["skipped"]) == (3, 1, 6, 0, 0)
+    assert ("GROUP", "TOPIC", *map(str.upper, FIGURES), "CONSUMERS") == COLUMNS
+
+
 def test_on_a_terminal(programs: Programs) -> None:
     with Terminal(programs, "groups") as terminal:
         assert terminal.end() == 0
@@ -37,3 +55,7 @@ def test_on_a_terminal(programs: Programs) -> None:
     with Terminal(programs, "groups") as terminal:
         assert terminal.end() == 0
         assert "billing   orders/placed   1,234" in terminal.text
+        assert "EXPIRED" in terminal.text
+    with Terminal(programs, "groups", "--json") as terminal:
+        assert terminal.end() == 0
+        assert '"lag":1234,' in terminal.text

@@ -45,7 +45,7 @@ def test_help_names_every_verb_and_the_version_is_told() -> None:
     [
         (["fly"], 2, "No such command 'fly'"),
         (["publish"], 2, "Missing argument 'TOPIC'"),
-        (["publish", "a*", "x"], 2, "wildcard"),
+        (["--url", "memory:", "publish", "a*", "x"], 2, "wildcard"),
         (["--url", "file", "topics"], 2, "give scheme:place"),
         (["--url", "memory:", "topics", "nowhere"], 3, "'nowhere' does not exist"),
         (["--url", "memory:", "subscribe", "a", "--timeout", "0.01", "--count", "1"], 4, ""),
@@ -112,7 +112,10 @@ def test_publishing_loads_little(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     loaded = set(done.stderr.split())
     assert {"click", "apsw", "tidings.cli.publish"} <= loaded
-    assert loaded & {"asyncio", "re2", "rich", "subprocess", "tempfile", "tidings.cli.subscribe"} == set()
+    assert (
+        loaded & {"asyncio", "re2", "rich", "subprocess", "tempfile", "tidings.cli.subscribe", "tidings.cli.dlq"}
+        == set()
+    )
 
 
 def test_a_reader_that_leaves_is_no_error(programs: Programs) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from tidings.cli.options import duration, header
+from tidings.cli.options import duration, header, priority
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,12 @@ def test_header(text: str, pair: tuple[str, str]) -> None:
 def test_no_header(text: str) -> None:
     with pytest.raises(click.BadParameter, match="NAME:VALUE"):
         header(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"), [("high", "high"), ("0", 0), ("9", 9), ("-1", -1), ("1.5", "1.5"), ("", "")]
+)
+def test_priority(text: str, meaning: str | int) -> None:
+    """The library says which of them there are."""
+    assert priority(text) == meaning
+    assert type(priority(text)) is type(meaning)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tidings import Client, Message
+from tidings import Client, Message, TopicOptions
 from tidings.cli import output
 
 
@@ -35,6 +35,8 @@ def test_fields_of_a_message(data: object) -> None:
     published_at = datetime.fromisoformat(fields.pop("published_at"))
     assert published_at.timestamp() == pytest.approx(message.published_at, abs=1e-5)
     assert fields == {
+        "priority": 5,
+        "expires_at": None,
         "topic": "orders/placed",
         "data": data,
         "id": "m1",
@@ -45,6 +47,14 @@ def test_fields_of_a_message(data: object) -> None:
         "offset": 0,
         "attempt": 1,
     }
+
+
+def test_fields_of_a_message_with_policies() -> None:
+    message = published("x", priority="high", ttl_seconds=60)
+    fields = msgspec.json.decode(msgspec.json.encode(output.message_fields(message)))
+    assert fields["priority"] == 8
+    expires_at = datetime.fromisoformat(fields["expires_at"]).timestamp()
+    assert expires_at == pytest.approx(message.published_at + 60, abs=1)
 
 
 def test_bytes_travel_as_base64() -> None:
@@ -59,6 +69,7 @@ def test_line_of_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(when) == len("12:00:00.000")
     assert (topic, rest) == ("orders/placed", '{"a":1}  key=k b=c\n')
     assert output.message_line(published(b"\x00\x01")).endswith("  2 bytes 00 01\n")
+    assert output.message_line(published("x", priority=9)).endswith("  x  priority=9\n")
 
 
 def test_colour_unless_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,9 +92,27 @@ def test_receipts() -> None:
     assert output.receipt_line(receipts) == "published 3 messages on a, the last at offset 2 (memory)\n"
 
 
+def test_receipts_of_what_is_not_stored_now() -> None:
+    """Later, or long ago: no place is told that is none."""
+    with Client("memory:") as client:
+        client.create_topic("once", TopicOptions(delivery="exactly_once"))
+        client.publish("once", 0)
+        client.publish("once", 1, message_id="m1")
+        again = client.publish("once", 1, message_id="m1")
+        later = client.publish_batch("a", [1, 2, 3], delay_seconds=60)
+    assert output.receipt_line([again]) == "was published before on once, partition 0, offset 1 (memory)\n"
+    assert output.receipt_line(later[:1]) == "scheduled on a (memory)\n"
+    assert output.receipt_line(later) == "scheduled 3 messages on a (memory)\n"
+
+
 def test_a_table_in_a_pipe_is_aligned(capsys: pytest.CaptureFixture[str]) -> None:
     output.write_table(("NAME", "COUNT"), [("a", "1"), ("long\nname", "1,000")])
     assert capsys.readouterr().out == "NAME        COUNT\na               1\nlong\\nname  1,000\n"
+
+
+def test_text_is_aligned_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    output.write_table(("A", "B", "COUNT", "REST"), [("x", "yy", "1", "long text"), ("xx", "y", "10", "z")], 2, True)
+    assert capsys.readouterr().out == "A   B   COUNT  REST\nx   yy      1  long text\nxx  y      10  z\n"
 
 
 def test_a_table_on_a_terminal_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,32 @@ def test_one_message_with_everything(bus_url: str) -> None:
         "partition": 0,
         "offset": 0,
         "durability": "",
+        "duplicate": False,
+        "scheduled": None,
     }
+
+
+def test_how_it_is_to_be_delivered(programs: Programs) -> None:
+    """The same for one message and for lines of stdin."""
+    options = ["--priority", "high", "--ttl", "1h", "--compression", "gzip"]
+    programs.json("publish", "a", *options, "x")
+    programs.json("publish", "a", *options, stdin=b"x\n")
+    programs.json("publish", "a", "x", "--priority", "3")
+    with Client(programs.url) as client, client.subscribe("a", from_beginning=True) as subscription:
+        messages = [subscription.fetch(1, 10)[0] for _ in range(3)]
+    assert [message.priority for message in messages] == [8, 8, 3]
+    lives = [message.expires_at - message.published_at for message in messages if message.expires_at is not None]
+    assert lives == [pytest.approx(3600, abs=1)] * 2
+
+
+def test_a_delayed_message_has_no_place_yet(bus_url: str) -> None:
+    with Client(bus_url) as client:
+        done = CliRunner().invoke(main, ["--url", bus_url, "publish", "a", "x", "--delay", "1h"])
+        (receipt,) = lines_of(done.stdout_bytes)
+        assert (receipt["offset"], receipt["partition"]) == (-1, -1)
+        told = client.statistics("a")
+        assert (told.scheduled, told.published) == (1, 0)
+    assert isinstance(receipt["scheduled"], int)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +92,15 @@ def test_one_message_with_everything(bus_url: str) -> None:
         (["a", "-", "--id", "m1"], "--id is for one message"),
         (["a", "x", "-H", "novalue"], "NAME:VALUE"),
         (["a", "x", "--durability", "forever"], "forever"),
+        (["a", "x", "--json", "--text"], "Give --json or --text, not both."),
+        (["a", "x", "--text", "--json"], "Give --json or --text, not both."),
+        (["a", "x", "--priority", "urgent"], "priority='urgent'"),
+        (["a", "x", "--priority", "10"], "priority=10"),
+        (["a", "x", "--ttl", "0"], "ttl_seconds=0.0"),
+        (["a", "x", "--ttl", "soon"], "no duration"),
+        (["a", "x", "--delay", "9y"], "no duration"),
+        (["a", "x", "--delay", "99w"], "delay_seconds="),
+        (["a", "x", "--compression", "rar"], "'rar' is not one of"),
     ],
 )
 def test_wrong_use_is_refused(arguments: list[str], said: str) -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from tests.cli.programs import Programs, Terminal, end_of, interrupt, lines_of
 from tests.conftest import WaitUntil
-from tidings import Client
+from tidings import Client, TopicOptions
 from tidings.cli.main import main
 
 
@@ -83,6 +83,56 @@ def test_a_group_keeps_its_place_and_count_takes_no_more(bus_url: str) -> None:
             [4, 5, 6, 7, 8],
         ]
         assert client.get_consumer_lag("a", "g") == 1
+
+
+def data_of(bus_url: str, *arguments: str) -> list[object]:
+    """Run `tidings subscribe` and return what the printed messages hold."""
+    done = CliRunner().invoke(main, ["--url", bus_url, "subscribe", *arguments, "--timeout", "50ms"])
+    assert done.stderr == ""
+    return [line["data"] for line in lines_of(done.stdout_bytes)]
+
+
+def test_some_of_the_messages(bus_url: str) -> None:
+    with Client(bus_url) as client:
+        client.create_topic("a", TopicOptions(partitions=4))
+        places = [client.publish("a", n, partition_key=f"k{n % 3}").partition for n in range(12)]
+        for chosen in ({0}, {1, 3}):
+            options = [option for number in chosen for option in ("--partition", str(number))]
+            wanted = [n for n, place in enumerate(places) if place in chosen]
+            assert sorted(map(str, data_of(bus_url, "a", "--from-beginning", *options))) == sorted(map(str, wanted))
+        assert data_of(bus_url, "a", "--from-beginning", "--key", "k1") == [1, 4, 7, 10]
+        assert data_of(bus_url, "a", "--from-beginning", "--key", "k1", "--group", "g") == [1, 4, 7, 10]
+        assert client.get_consumer_lag("a", "g") == 0
+
+
+@pytest.mark.parametrize("group", [[], ["--group", "g"]])
+def test_the_highest_priority_first(bus_url: str, group: list[str]) -> None:
+    with Client(bus_url) as client:
+        for priority in (1, 9, 5, 8):
+            client.publish("a", priority, priority=priority)
+        assert data_of(bus_url, "a", "--from-beginning", "--priority-order", *group) == [9, 8, 5, 1]
+        assert data_of(bus_url, "a", "--from-beginning") == [1, 9, 5, 8]
+
+
+def test_one_at_a_time_in_order(bus_url: str) -> None:
+    """An ordering reader waits for what another has in hand; one that is none is refused in the group."""
+    with Client(bus_url) as client:
+        client.publish_batch("a", range(4), partition_key="k")
+        arguments = ["a", "--group", "g", "--from-beginning", "--ordering"]
+        assert data_of(bus_url, *arguments, "--count", "1") == [0]
+        with client.subscribe("a", consumer_group="g", ordering=True, auto_ack=False) as subscription:
+            assert subscription.fetch(1, 10)[0].data == 1
+            assert data_of(bus_url, *arguments) == []
+            done = CliRunner().invoke(main, ["--url", bus_url, "subscribe", "a", "--group", "g", "--timeout", "1s"])
+            assert (done.exit_code, "ordering" in done.stderr) == (2, True)
+        assert data_of(bus_url, *arguments) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("arguments", [["--partition", "x"], ["--partition", "-1"], ["--key", ""]])
+def test_what_cannot_be_chosen_is_refused(arguments: list[str]) -> None:
+    done = CliRunner().invoke(main, ["--url", "memory:", "subscribe", "a", *arguments])
+    assert done.exit_code == 2
+    assert "partition" in done.stderr
 
 
 def test_since(bus_url: str) -> None:

@@ -69,7 +69,8 @@ def run(plan: Plan) -> tuple[Report, int]:
     histories.mkdir(parents=True)
     url = f"file:{bus}?lease_seconds={lease}&segment_bytes={SEGMENT_BYTES}"
     with Experiment(histories, url, plan.drain_seconds, policies) as experiment:
-        experiment.complete("setup", group=",".join(GROUPS), partitions=rng.randint(1, 3))
+        partitions = rng.randint(1, 3) if "ordering" not in policies else rng.randint(3, 4)
+        experiment.complete("setup", group=",".join(GROUPS), partitions=partitions)
         observer = experiment.start("tail")
         _populate(experiment, rng)
         if stops:
@@ -84,7 +85,8 @@ def run(plan: Plan) -> tuple[Report, int]:
 def _populate(experiment: Experiment, rng: random.Random) -> None:
     for _ in range(rng.randint(2, 3)):
         _start(experiment, rng, "publisher", "")
-    for number in range(rng.randint(2, 3)):
+    least = 4 if "ordering" in experiment.policies else 2
+    for number in range(rng.randint(least, least + 1)):
         _start(experiment, rng, "consumer", GROUPS[number % len(GROUPS)])
 
 
@@ -126,9 +128,9 @@ def _come_and_go(experiment: Experiment, rng: random.Random) -> None:
     """Partitions change hands in peace, too."""
     consumers = experiment.of_role("consumer")
     match rng.randrange(3):
-        case 0 if len(consumers) > len(GROUPS):
+        case 0 if len(consumers) > 2 * len(GROUPS):
             experiment.finish(rng.choice(consumers))
-        case 1 if len(consumers) < 2 * len(GROUPS):
+        case 1 if len(consumers) < 3 * len(GROUPS):
             _start(experiment, rng, "consumer", rng.choice(GROUPS))
         case _:
             pass

@@ -5,11 +5,21 @@ sees them.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, Final
 
 from tidings import Client, Durability, PublishFailed, Receipt, Subscription
 from tidings.client.blocking.delivery import Delivery
+from tidings.engines.embedded import pump
+from tidings.engines.embedded.control import assignment, claims
+from tidings.engines.embedded.control.claims import Claims
+from tidings.engines.embedded.log.seen import Seen
+from tidings.engines.embedded.reading.policy import Policy
+
+GAP_SECONDS: Final = 0.05  # between two steps that should be one: wide enough for a kill to hit it now and then
+
+_pause = threading.Event().wait
 
 
 def apply_sabotage(name: str) -> None:
@@ -107,6 +117,76 @@ def _deaf() -> None:
     _wrap(Subscription, "fetch", lambda original, *args, **options: [])
 
 
+# -- delivery policies
+
+
+def _ack_before_outputs() -> None:
+    """A transaction acks, and stores what it publishes a little later."""
+
+    def commit(original: Callable[..., None], subscription: Subscription, acked: Any, *rest: Any) -> None:
+        subscription.settle(acked, "ack")
+        _pause(GAP_SECONDS)
+        original(subscription, (), *rest)
+
+    _wrap(Subscription, "_commit", commit)
+
+
+def _moved_again() -> None:
+    """Whoever finds a staged message that somebody began to move moves it, without a look at the log."""
+    pump._numbers = lambda log, rows: set()
+
+
+def _letter_without_ack() -> None:
+    """A dead letter is stored, and its message settled a little later."""
+
+    def settle(original: Callable[..., Any], claims: Claims, group: int, ranges: Any, *rest: Any) -> Any:
+        *some, letters = rest
+        if not letters:
+            return original(claims, group, ranges, *rest)
+        original(claims, group, (), *rest)
+        _pause(GAP_SECONDS)
+        return original(claims, group, ranges, *some, ())
+
+    _wrap(Claims, "settle", settle)
+
+
+def _taken_too_early() -> None:
+    """A partition changes hands while messages of it are held."""
+
+    def blind(original: Callable[..., Any], run: Callable[..., Any], *rest: Any) -> Any:
+        def look(query: str, *values: Any) -> Any:
+            held = query.startswith("SELECT 1 FROM pending")
+            return run("SELECT 1 WHERE 0") if held else run(query, *values)
+
+        return original(look, *rest)
+
+    for name in ("_give_up", "_take"):
+        _wrap(assignment, name, blind)
+
+
+def _not_held_back() -> None:
+    """A message that failed keeps nobody waiting."""
+    _wrap(Policy, "_in_order", lambda original, policy, message, action, seconds, *rest: seconds)
+
+
+def _forgotten_ids() -> None:
+    """Nobody remembers the ids of an exactly-once topic."""
+    Seen.find = lambda *args: {}  # type: ignore[method-assign]
+
+
+def _too_early() -> None:
+    def publish(original: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        options.pop("delay_seconds", None)
+        return original(*args, **options)
+
+    for name in ("publish", "publish_batch"):
+        _wrap(Client, name, publish)
+
+
+def _expiry_uncounted() -> None:
+    claims._COUNTED["expire"] = "expired = expired + 0 * :n"
+
+
 SABOTAGES: Final[dict[str, Callable[[], None]]] = {
     "no-fdatasync": _no_fdatasync,
     "receipt-before-write": _receipt_before_write,
@@ -118,4 +198,12 @@ SABOTAGES: Final[dict[str, Callable[[], None]]] = {
     "ack-forgotten": _ack_forgotten,
     "handed-out-twice": _handed_out_twice,
     "deaf": _deaf,
+    "ack-before-outputs": _ack_before_outputs,
+    "moved-again": _moved_again,
+    "letter-without-ack": _letter_without_ack,
+    "taken-too-early": _taken_too_early,
+    "not-held-back": _not_held_back,
+    "forgotten-ids": _forgotten_ids,
+    "too-early": _too_early,
+    "expiry-uncounted": _expiry_uncounted,
 }

@@ -53,6 +53,16 @@ def write_segment(folder: Path, *batches: tuple[bytes, ...], base: int = 0, seal
     return content
 
 
+def damage(path: Path, number: int) -> None:
+    """Turn over a bit in the body of the `number`-th batch of a segment file."""
+    content = bytearray(path.read_bytes())
+    at = frame.SEGMENT_HEADER_BYTES
+    for _ in range(number):
+        at += frame.HEADER_BYTES + int.from_bytes(content[at + 4 : at + 8], "little")
+    content[at + frame.HEADER_BYTES + 3] ^= 1
+    path.write_bytes(content)
+
+
 def file_log(
     folder: Path, limits: LogLimits | None = None, floor: Floor | None = None, clock: Hands | None = None
 ) -> FileLog:

@@ -6,7 +6,7 @@ import base64
 import os
 import select
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -148,20 +148,23 @@ def receipt_line(receipts: Sequence[Receipt]) -> str:
 # -- tables
 
 
-def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
+def write_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1, last_is_text: bool = False
+) -> None:
     """Write a table: drawn by rich on a terminal, aligned by blanks elsewhere. The first columns, `texts` of them, are
-    text, the others are figures."""
+    text, and the last one if so; the others are figures."""
     rows = [[printable(cell) for cell in row] for row in rows]
+    left = {*range(texts), *([len(columns) - 1] if last_is_text else [])}
     if on_terminal():
-        _draw(columns, rows, texts)
+        _draw(columns, rows, left)
         return
     widths = [max(map(len, column)) for column in zip(columns, *rows)]
     for row in (columns, *rows):
-        cells = [f"{cell:{'<' if n < texts else '>'}{widths[n]}}" for n, cell in enumerate(row)]
+        cells = [f"{cell:{'<' if n in left else '>'}{widths[n]}}" for n, cell in enumerate(row)]
         write("  ".join(cells).rstrip() + "\n")
 
 
-def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> None:
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Container[int]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -169,7 +172,7 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> 
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for n, column in enumerate(columns):
-        table.add_column(column, justify="left" if n < texts else "right", overflow="fold")
+        table.add_column(column, justify="left" if n in left else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     Console(file=sys.stdout).print(table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -11,6 +11,9 @@ import msgspec
 from tidings import Client, TopicOptions
 from tidings.cli.options import url_option
 from tidings.cli.output import on_terminal, printable, say, write, write_json, write_table
+
+if TYPE_CHECKING:
+    from tidings import TopicInfo
 
 COLUMNS = ("TOPIC", "MESSAGES", "BYTES", "PARTITIONS", "NEXT OFFSETS", "OPTIONS")
 
@@ -31,13 +34,13 @@ def topics(*, topic: str | None, as_json: bool, url: str | None) -> None:
     elif not found:
         say("There are no topics yet; `tidings publish TOPIC DATA` makes one.")
     else:
-        write_table(COLUMNS, [row(info) for info in found])
+        write_table(COLUMNS, [row(info) for info in found], last_is_text=True)
         if topic is not None and found[0].options.schema is not None:
             write("".join(f"{printable(line)}\n" for line in found[0].options.schema.split("\n")))
 
 
-def topic_fields(info: Any) -> dict[str, Any]:
-    """Return a topic (a `TopicInfo`) as JSON, with all of its options."""
+def topic_fields(info: TopicInfo) -> dict[str, Any]:
+    """Return a topic as JSON, with all of its options."""
     return {
         "topic": info.name,
         "messages": info.messages,
@@ -51,17 +54,16 @@ def topic_fields(info: Any) -> dict[str, Any]:
     }
 
 
-def row(info: Any) -> tuple[str, ...]:
+def row(info: TopicInfo) -> tuple[str, ...]:
     """Return a line of the table."""
     offsets = " ".join(str(partition.next_offset) for partition in info.partitions)
     figures = f"{info.messages:,}", f"{size(info):,}", str(len(info.partitions))
     return info.name, *figures, offsets, changed(info.options)
 
 
-def size(info: Any) -> int:
+def size(info: TopicInfo) -> int:
     """Return how many bytes the topic takes."""
-    total: int = sum(partition.bytes for partition in info.partitions)
-    return total
+    return sum(partition.bytes for partition in info.partitions)
 
 
 def changed(options: TopicOptions) -> str:

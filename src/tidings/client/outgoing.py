@@ -119,6 +119,9 @@ def check_reading(engine: Target, spec: SubscriptionSpec) -> None:
     demand(engine, Capability.PRIORITY, spec.priority_order)
 
 
+_DYING = ("max_retries", "dead_letter_topic", "dead_letter_expired")
+
+
 def abilities_of(options: TopicOptions) -> dict[Capability, bool]:
     """Return which abilities of an engine the options of a topic need."""
     usual = TopicOptions()
@@ -128,8 +131,7 @@ def abilities_of(options: TopicOptions) -> dict[Capability, bool]:
         Capability.DEDUPLICATION: options.delivery is Guarantee.EXACTLY_ONCE,
         Capability.RETENTION: any((options.retention_period, options.retention_bytes, options.retention_messages)),
         Capability.EXPIRY: options.message_ttl is not None,
-        Capability.DEAD_LETTERS: (options.max_retries, options.dead_letter_topic)
-        != (usual.max_retries, usual.dead_letter_topic),
+        Capability.DEAD_LETTERS: any(getattr(options, name) != getattr(usual, name) for name in _DYING),
         Capability.MAX_LENGTH: options.max_length is not None,
         Capability.MAX_SUBSCRIBERS: options.max_subscribers is not None,
         Capability.COMPRESSION: options.compression is not None,

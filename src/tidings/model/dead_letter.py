@@ -9,6 +9,9 @@ from tidings.model.message import Message, Record
 PREFIX = "tidings-dead-"
 """Headers that begin with this are set by the library; they are taken off when a message is sent back."""
 
+DEAD_LETTER_GROUP = "tidings-dead-letters"
+"""The group whose place says which dead letters are still there."""
+
 MAX_ERROR_CHARACTERS = 1000
 """Of the error's text: enough to recognize it by, and no data that leaks into a header by the megabyte."""
 
@@ -31,7 +34,7 @@ class DeadLetter(Struct, frozen=True):
     died_at: float
 
 
-def bury(message: Message, group: str | None, reason: str, error: str, now: float) -> Record:
+def bury(message: Message, group: str | None, reason: str, error: str, attempts: int, now: float) -> Record:
     """Return the record of a dead letter: the message with its id, key and headers, and the story in more headers."""
     story = DeadLetter(
         topic=message.topic,
@@ -40,7 +43,7 @@ def bury(message: Message, group: str | None, reason: str, error: str, now: floa
         group=group or "",
         reason=_line(reason),
         error=_line(error),
-        attempts=message.attempt,
+        attempts=attempts,
         published_at=message.published_at,
         died_at=now,
     )

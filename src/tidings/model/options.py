@@ -12,8 +12,7 @@ from msgspec.structs import force_setattr
 
 from tidings.errors import InvalidOption, InvalidTopic
 from tidings.model.compression import Compression, choose
-from tidings.model.schema import parse_schema
-from tidings.model.topics import DEAD_LETTERS, MAX_TOPIC_BYTES, Pattern, validate_topic
+from tidings.model.topics import DEAD_LETTERS, Pattern, validate_topic
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Largest encoded message. NATS refuses above 1 MiB and Kafka does by default; 8 MiB still fits every engine's frame
@@ -194,6 +193,8 @@ class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
         force_setattr(self, "compression", choose(self.compression))
         check_flag("dead_letter_expired", self.dead_letter_expired)
         if self.schema is not None:
+            from tidings.model.schema import parse_schema  # slow to load, and most topics have none
+
             force_setattr(self, "schema", str(parse_schema(self.schema)))
         for name, (low, high) in _RANGES.items():
             check_range(name, getattr(self, name), low, high)
@@ -219,8 +220,10 @@ class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.dead_letter_topic is None or is_dead_letter_topic(topic):
             return None
         name = self.dead_letter_topic.replace("{topic}", topic)
-        if len(name.encode()) > MAX_TOPIC_BYTES:
-            name = DEAD_LETTERS + topic  # which may be longer by just this
+        try:
+            validate_topic(name)
+        except InvalidTopic:  # too long, or of letters that do not go together
+            name = DEAD_LETTERS + topic
         return None if name == topic else name
 
 

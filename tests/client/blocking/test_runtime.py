@@ -208,3 +208,22 @@ def test_connecting_opens_the_engine_of_the_url() -> None:
     assert engine.topics() == []
     engine.close()
     assert runtime.log().name == "tidings"
+
+
+@pytest.mark.parametrize("wrong", [5, Path("bus"), b"file:bus", []])
+def test_what_is_neither_a_url_nor_an_engine_is_refused(wrong: Any) -> None:
+    """At once, and not by whatever uses it first."""
+    with pytest.raises(InvalidURL, match="neither a URL"):
+        runtime.connect(wrong)
+
+
+def test_an_engine_may_be_given() -> None:
+    engine = runtime.connect("memory:")
+    assert runtime.connect(engine) is engine
+    engine.close()
+
+
+def test_a_pause_is_as_long_as_asked_for() -> None:
+    begun = time.monotonic()
+    runtime.pause(0.01)
+    assert time.monotonic() - begun >= 0.009

@@ -7,6 +7,7 @@ from typing import Any
 from tests.crash.workers.handling import Handler
 from tests.crash.workers.work import QUIET_SECONDS, Stop, Work
 from tidings import Client, Subscription
+from tidings.client.blocking.delivery import Delivery
 from tidings.testing import events as e
 
 HANDLERS = 3  # of a listener: as many as there are keys
@@ -47,15 +48,20 @@ def _fetch(client: Client, work: Work, writer: e.HistoryWriter, stop: Stop) -> N
     with subscribe(client, work) as subscription:
         handler = Handler(work, writer, subscription)
         most = 1 if work.ordered and work.seed % 2 else work.prefetch
+        hand: list[Delivery] = []
         while not stop.asked:
             asked = e.now()
             messages = subscription.fetch(max_messages=handler.rng.randint(1, most), timeout=0.05)
             for message in messages:
                 handler.seen(message, asked, single=most == 1)
-            if not work.auto_ack:
-                handler.settle(messages)
-            for message in messages if work.auto_ack else ():
-                handler.acking(message)  # the next fetch acks it; nothing tells when that is durable
+            if work.auto_ack:
+                for message in messages:
+                    handler.acking(message)  # the next fetch acks it; nothing tells when that is durable
+                continue
+            hand += messages
+            done = len(hand) if most == 1 or not messages else handler.rng.randint(len(hand) // 2, len(hand))
+            handler.settle(hand[:done])
+            del hand[:done]
 
 
 def drain(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:

@@ -17,6 +17,10 @@ from tidings import LeaseLost, Subscription
 from tidings.client.blocking.delivery import Delivery
 from tidings.testing import events as e
 
+HANDLING_SECONDS = 0.005  # long enough for partitions to change hands in the middle of it
+
+_pause = threading.Event().wait
+
 
 class GivenUp(Exception):
     """Raised out of a transaction, or by a handler, on purpose."""
@@ -208,6 +212,8 @@ class Handler:
     def handle(self, message: Delivery) -> None:
         """What a listener calls; its message is acked when this returns, and nacked when it raises."""
         self.seen(message, single=True)
+        if self.work.ordered:
+            _pause(HANDLING_SECONDS)
         match self.deed_of(message):
             case "poison":
                 self.die()

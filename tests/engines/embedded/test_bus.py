@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.engines.child import Child
-from tests.engines.sample import contents, file_log, records
 from tests.engines.hands import Hands
+from tests.engines.sample import contents, file_log, records
 from tidings.engines.embedded import bus as module
 from tidings.engines.embedded.bus import CARE_SECONDS, DROPS, Bus, BusOptions
 from tidings.engines.embedded.catalog import Log, Shard

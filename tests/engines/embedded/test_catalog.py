@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.engines.child import Child
-from tests.engines.sample import records
 from tests.engines.hands import Hands
+from tests.engines.sample import records
 from tidings.engines.embedded import catalog as module
 from tidings.engines.embedded.catalog import SEGMENT_BYTES, Catalog, shard_folder
 from tidings.engines.embedded.control.database import Control

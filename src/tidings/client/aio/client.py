@@ -6,21 +6,19 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast
 
 from tidings.client import outgoing
 from tidings.client.aio import runtime
 from tidings.client.aio.administration import AsyncAdministration
-from tidings.client.aio.dead_letters import DEAD_LETTER_GROUP, AsyncDeadLetters
 from tidings.client.aio.delivery import AsyncDelivery
-from tidings.client.aio.linger import Linger, check_linger
 from tidings.client.aio.listener import AsyncListener, takes_topic_and_data
 from tidings.client.aio.subscription import AsyncSubscription
 from tidings.client.lanes import check_workers
 from tidings.client.outgoing import PublishTerms
-from tidings.client.typed import typed
 from tidings.errors import Closed, InvalidOption
 from tidings.model.capability import Capability
+from tidings.model.dead_letter import DEAD_LETTER_GROUP
 from tidings.model.message import Receipt
 from tidings.model.options import (
     DEFAULT_PREFETCH,
@@ -37,6 +35,10 @@ from tidings.model.options import (
 )
 from tidings.model.topics import Topics, parse_topics, validate_topic
 from tidings.spi import AsyncFeed, AsyncFullEngine
+
+if TYPE_CHECKING:
+    from tidings.client.aio.dead_letters import AsyncDeadLetters
+    from tidings.client.aio.linger import Linger
 
 C = TypeVar("C", bound="AsyncClient")
 
@@ -75,9 +77,9 @@ class AsyncClient(AsyncAdministration):
     """
 
     def __init__(self, url: str | AsyncFullEngine | None = None, *, linger_seconds: float | None = None) -> None:
-        self._linger_seconds = None if linger_seconds is None else check_linger(linger_seconds)
+        make_linger = None if linger_seconds is None else _lingering(linger_seconds)
         self._engine = runtime.connect(url)
-        self._linger = None if self._linger_seconds is None else Linger(self._linger_seconds, self._engine.publish)
+        self._linger = None if make_linger is None else make_linger(self._engine)
         self._open: weakref.WeakSet[AsyncSubscription | AsyncListener] = weakref.WeakSet()
         self._closed = False
 
@@ -248,7 +250,7 @@ class AsyncClient(AsyncAdministration):
             ordering=check_flag("ordering", ordering),
             priority_order=check_flag("priority_order", priority_order),
         )
-        return self._subscribe(spec, auto_ack, typed(AsyncDelivery, data_type))
+        return self._subscribe(spec, auto_ack, _deliveries(data_type))
 
     def _subscribe(
         self, spec: SubscriptionSpec, auto_ack: bool, message_type: type[AsyncDelivery]
@@ -289,6 +291,8 @@ class AsyncClient(AsyncAdministration):
     def dead_letters(self, topic: str) -> AsyncDeadLetters:
         """Return the dead letters of a topic: what its groups gave up on. `topic` may also be a dead-letter topic of
         the usual name, `dead-letters/...`. Its methods raise `TopicNotFound`."""
+        from tidings.client.aio.dead_letters import AsyncDeadLetters  # slow to load, and few programs look at them
+
         outgoing.demand(self._engine, Capability.DEAD_LETTERS)
         return AsyncDeadLetters(self._engine, self._read_dead_letters, validate_topic(topic))
 
@@ -302,3 +306,20 @@ class AsyncClient(AsyncAdministration):
             prefetch=MAX_OFFSET,
         )
         return self._subscribe(spec, False, AsyncDelivery)
+
+
+def _deliveries(data_type: Any) -> type[AsyncDelivery]:
+    """Return the class of deliveries whose data is of this type."""
+    if data_type is None:
+        return AsyncDelivery
+    from tidings.client.typed import typed  # slow to load, and most programs do without
+
+    return typed(AsyncDelivery, data_type)
+
+
+def _lingering(seconds: float) -> Callable[[AsyncFullEngine], Linger]:
+    """Check `linger_seconds` and return what makes a `Linger` for an engine."""
+    from tidings.client.aio.linger import Linger, check_linger  # slow to load, and most programs do without
+
+    checked = check_linger(seconds)
+    return lambda engine: Linger(checked, engine.publish)

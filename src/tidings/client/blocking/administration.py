@@ -21,7 +21,6 @@ from tidings.model.options import (
     resolve_place,
     resolve_start,
 )
-from tidings.model.schema import difference, parse_schema
 from tidings.model.topics import Pattern, Topics, parse_topics, validate_topic
 from tidings.spi import FullEngine, GroupInfo, Health, TopicInfo, TopicStatistics
 
@@ -160,6 +159,8 @@ class Administration:
 
 def _check_change(topic: TopicInfo, schema: str | None) -> None:
     """Raise `IncompatibleSchema` when a change of the schema would break something."""
+    from tidings.model.schema import difference, parse_schema  # slow to load, and most topics have none
+
     before = topic.options.schema
     if before is None and topic.messages == 0:
         return

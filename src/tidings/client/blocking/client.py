@@ -7,21 +7,19 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast
 
 from tidings.client import outgoing
 from tidings.client.blocking import runtime
 from tidings.client.blocking.administration import Administration
-from tidings.client.blocking.dead_letters import DEAD_LETTER_GROUP, DeadLetters
 from tidings.client.blocking.delivery import Delivery
-from tidings.client.blocking.linger import Linger, check_linger
 from tidings.client.blocking.listener import Listener, takes_topic_and_data
 from tidings.client.blocking.subscription import Subscription
 from tidings.client.lanes import check_workers
 from tidings.client.outgoing import PublishTerms
-from tidings.client.typed import typed
 from tidings.errors import Closed, InvalidOption
 from tidings.model.capability import Capability
+from tidings.model.dead_letter import DEAD_LETTER_GROUP
 from tidings.model.message import Receipt
 from tidings.model.options import (
     DEFAULT_PREFETCH,
@@ -38,6 +36,10 @@ from tidings.model.options import (
 )
 from tidings.model.topics import Topics, parse_topics, validate_topic
 from tidings.spi import Feed, FullEngine
+
+if TYPE_CHECKING:
+    from tidings.client.blocking.dead_letters import DeadLetters
+    from tidings.client.blocking.linger import Linger
 
 C = TypeVar("C", bound="Client")
 
@@ -76,9 +78,9 @@ class Client(Administration):
     """
 
     def __init__(self, url: str | FullEngine | None = None, *, linger_seconds: float | None = None) -> None:
-        self._linger_seconds = None if linger_seconds is None else check_linger(linger_seconds)
+        make_linger = None if linger_seconds is None else _lingering(linger_seconds)
         self._engine = runtime.connect(url)
-        self._linger = None if self._linger_seconds is None else Linger(self._linger_seconds, self._engine.publish)
+        self._linger = None if make_linger is None else make_linger(self._engine)
         self._open: weakref.WeakSet[Subscription | Listener] = weakref.WeakSet()
         self._closed = False
 
@@ -249,7 +251,7 @@ class Client(Administration):
             ordering=check_flag("ordering", ordering),
             priority_order=check_flag("priority_order", priority_order),
         )
-        return self._subscribe(spec, auto_ack, typed(Delivery, data_type))
+        return self._subscribe(spec, auto_ack, _deliveries(data_type))
 
     def _subscribe(self, spec: SubscriptionSpec, auto_ack: bool, message_type: type[Delivery]) -> Subscription:
         if self._closed:
@@ -288,6 +290,8 @@ class Client(Administration):
     def dead_letters(self, topic: str) -> DeadLetters:
         """Return the dead letters of a topic: what its groups gave up on. `topic` may also be a dead-letter topic of
         the usual name, `dead-letters/...`. Its methods raise `TopicNotFound`."""
+        from tidings.client.blocking.dead_letters import DeadLetters  # slow to load, and few programs look at them
+
         outgoing.demand(self._engine, Capability.DEAD_LETTERS)
         return DeadLetters(self._engine, self._read_dead_letters, validate_topic(topic))
 
@@ -301,3 +305,20 @@ class Client(Administration):
             prefetch=MAX_OFFSET,
         )
         return self._subscribe(spec, False, Delivery)
+
+
+def _deliveries(data_type: Any) -> type[Delivery]:
+    """Return the class of deliveries whose data is of this type."""
+    if data_type is None:
+        return Delivery
+    from tidings.client.typed import typed  # slow to load, and most programs do without
+
+    return typed(Delivery, data_type)
+
+
+def _lingering(seconds: float) -> Callable[[FullEngine], Linger]:
+    """Check `linger_seconds` and return what makes a `Linger` for an engine."""
+    from tidings.client.blocking.linger import Linger, check_linger  # slow to load, and most programs do without
+
+    checked = check_linger(seconds)
+    return lambda engine: Linger(checked, engine.publish)

@@ -29,9 +29,6 @@ from tidings.model.options import (
 )
 from tidings.spi import FullEngine
 
-DEAD_LETTER_GROUP = "tidings-dead-letters"
-"""The group whose place says which dead letters are still there."""
-
 PAGE_MESSAGES = 500
 """Dead letters taken, and sent back in one transaction, at once: a usual batch."""
 

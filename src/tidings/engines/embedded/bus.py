@@ -42,8 +42,6 @@ from tidings.model.options import (
     TopicOptions,
     check_range,
 )
-from tidings.model.schema import check as check_schema
-from tidings.model.schema import parse_schema
 
 CARE_SECONDS = 5.0
 """How often somebody who waits looks for deaths that were not told, and for what retention no longer keeps."""
@@ -203,9 +201,11 @@ class Bus:
         self.catalog.glance()
         topic = self.catalog.topics.get(name)
         if topic is not None and topic.options.schema is not None:
-            schema = parse_schema(topic.options.schema)
+            from tidings.model import schema as schemas  # slow to load, and most topics have none
+
+            schema = schemas.parse_schema(topic.options.schema)
             for record in records:
-                check_schema(schema, name, record.content_type, record.data)
+                schemas.check(schema, name, record.content_type, record.data)
 
     def _level(self, topic: Topic, priority: int) -> list[Shard]:
         """Return the shards of a priority, made if need be."""

@@ -149,6 +149,12 @@ class Topic:
         return number % self.options.partitions
 
 
+def _difference(has: TopicOptions, wanted: TopicOptions) -> str:
+    """Say which options are other than wanted."""
+    names = [name for name in TopicOptions.__struct_fields__ if getattr(has, name) != getattr(wanted, name)]
+    return ", ".join(f"{name} is {getattr(has, name)!s} and not {getattr(wanted, name)!s}" for name in names)
+
+
 def is_plain(options: TopicOptions) -> bool:
     """Whether a publish has nothing to do but to append, as far as the topic's options go."""
     asked = (options.message_ttl, options.compression, options.schema, options.max_length)
@@ -302,7 +308,7 @@ class Catalog:
         self.learn()
         topic = self.find(name)
         if options is not None and topic.options != options:
-            raise TopicExists(name, f"it has {topic.options}")
+            raise TopicExists(name, _difference(topic.options, options))
         return topic, made
 
     def _insert(self, run: Execute, name: str, options: TopicOptions) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from tidings.engines.embedded import bus as buses
-from tidings.engines.embedded import statistics
 from tidings.engines.embedded.bus import Bus, BusOptions
 from tidings.engines.embedded.catalog import Catalog, Log, Topic
 from tidings.engines.embedded.disk import place
@@ -246,6 +245,8 @@ class EmbeddedEngine:
     def groups(self, topic: str | None = None) -> list[GroupInfo]:
         bus = self.bus
         bus.catalog.refresh()
+        from tidings.engines.embedded import statistics  # slow to load, and who publishes asks for none
+
         return statistics.all_groups(bus, topic)
 
     # -- statistics
@@ -254,9 +255,13 @@ class EmbeddedEngine:
         bus = self.bus
         bus.bury()
         bus.catalog.refresh()
+        from tidings.engines.embedded import statistics  # slow to load, and who publishes asks for none
+
         return statistics.of_topic(bus, bus.catalog.find(topic), window)
 
     def problems(self) -> list[str]:
+        from tidings.engines.embedded import statistics  # slow to load, and who publishes asks for none
+
         return statistics.problems(self.bus)
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, WouldBlock
 from tidings.engines.embedded.log.segments import LogGone
 from tidings.engines.embedded.log.syncing import Point
 from tidings.engines.embedded.waking.board import LOOK_SECONDS
-from tidings.errors import EngineError
+from tidings.errors import EngineError, TidingsError
 from tidings.model.clock import Clock
 from tidings.model.message import Record
 from tidings.spi import Output
@@ -78,7 +78,7 @@ class Pump:
         now, wall = yard.clock.monotonic(), yard.clock.now()
         due = yard.outbox.next_due()
         ahead = LOOK_SECONDS if due is None else min(max(due - wall, 0.0), LOOK_SECONDS)
-        if ahead > 0 and not self._moved:
+        if ahead > 0 and not self._moved and not self._stuck:
             self.due = now + ahead
             return
         if wait <= 0:
@@ -91,7 +91,8 @@ class Pump:
 
     def _run(self, wall: float) -> None:
         try:
-            stuck, self._stuck = self._stuck, []
+            with self._mutex:
+                stuck, self._stuck = self._stuck, []
             if stuck:
                 self._let_go(stuck)
             self.finish()
@@ -108,23 +109,34 @@ class Pump:
         self.due = self._yard.clock.monotonic() + ahead
 
     def _move(self, rows: Sequence[Staged]) -> bool:
-        """Take rows and move them; return whether there were any to take."""
-        yard = self._yard
+        """Take rows and move them; return whether there were any to take. One whose topic cannot be written to does not
+        keep the others."""
         shards: dict[int, Shard] = {}
+        ready = []
         for row in rows:
-            shard = yard.find_shard(row.topic, row.shard) if row.tried else None
-            if shard is None:
-                if row.tried:  # its topic was dropped meanwhile
-                    yard.outbox.let_go([row.id], forget=True)
-                shard = yard.destination(row.topic, row.record, row.priority)
-                row.tried, row.shard, row.floor = False, shard.id, shard.log.end()
-            elif row.floor is not None:  # the log may have lost its end with the power
-                row.floor = min(row.floor, shard.log.end())
+            try:
+                shard = self._aim(row)
+            except (TidingsError, OSError, LogGone):
+                continue
             shards[shard.id] = shard
-        taken = yard.outbox.take(yard.slot(), rows)
+            ready.append(row)
+        taken = self._yard.outbox.take(self._yard.slot(), ready) if ready else []
         self.move(taken, shards)
         self.finish()
         return bool(taken)
+
+    def _aim(self, row: Staged) -> Shard:
+        """Find the shard that a row goes to, and note from where on it may be there already."""
+        yard = self._yard
+        shard = yard.find_shard(row.topic, row.shard) if row.tried else None
+        if shard is not None:  # the log may have lost its end with the power
+            row.floor = min(row.floor or 0, shard.log.end())
+            return shard
+        if row.tried:  # its topic was dropped meanwhile
+            yard.outbox.let_go([row.id], forget=True)
+        shard = yard.destination(row.topic, row.record, row.priority)
+        row.tried, row.shard, row.floor = False, shard.id, shard.log.end()
+        return shard
 
     def prepare(self, outputs: Sequence[Output], shards: dict[int, Shard]) -> list[Entry]:
         """Return the entries of outputs: those due now are to be moved by this process, to the shards given back."""
@@ -202,7 +214,8 @@ class Pump:
         try:
             self._yard.outbox.let_go(ids, forget=forget)
         except EngineError:
-            self._stuck += ids
+            with self._mutex:
+                self._stuck += ids
 
     def finish(self) -> None:
         """Remove what was moved, as far as the logs are durable."""

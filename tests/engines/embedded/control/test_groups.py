@@ -86,7 +86,12 @@ class TestDroppingTheOldest:
 class TestStanding:
     def test_every_message_is_in_exactly_one_place(self, desk: Desk) -> None:
         claim = desk.claim(desk.ann, 7)[0]
-        for action, places in (("ack", range(2)), ("reject", range(2, 3)), ("expire", range(3, 4)), ("skip", range(4, 5))):
+        for action, places in (
+            ("ack", range(2)),
+            ("reject", range(2, 3)),
+            ("expire", range(3, 4)),
+            ("skip", range(4, 5)),
+        ):
             desk.settle(claim, action, only=places)
         desk.settle(claim, "nack", 5.0, only=range(5, 6))
         found = desk.standing()

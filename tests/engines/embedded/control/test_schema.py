@@ -7,7 +7,6 @@ import pytest
 
 from tidings.engines.embedded.control.schema import DDL, SCHEMA_VERSION
 
-
 TABLES = [
     *("meta", "topics", "levels", "schemas", "groups", "bindings"),
     *("cursors", "pending", "consumers", "assignments", "staged"),

@@ -13,13 +13,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.engines.sample import Entry, contents, file_log, memory_log, opened, records
 from tests.engines.hands import Hands
+from tests.engines.sample import Entry, contents, file_log, memory_log, opened, records
 from tidings.engines.embedded.log import segment
 from tidings.engines.embedded.log.filelog import FileLog
 from tidings.engines.embedded.log.segments import LogLimits
+from tidings.model.compression import Compression
 
-small = st.lists(st.binary(max_size=60), min_size=1, max_size=4)
+small = st.lists(st.binary(max_size=60) | st.just(b"again " * 40), min_size=1, max_size=4)
 
 
 class Both(RuleBasedStateMachine):
@@ -42,12 +43,17 @@ class Both(RuleBasedStateMachine):
         limits = LogLimits(segment_bytes=600, segment_messages=7, **keep)
         return file_log(self.folder, limits, clock=self.clock)
 
-    @rule(data=small, process=st.integers(0, 1), step=st.integers(-2, 3))
-    def append(self, data: list[bytes], process: int, step: int) -> None:
+    @rule(
+        data=small,
+        process=st.integers(0, 1),
+        step=st.integers(-2, 3),
+        compression=st.none() | st.sampled_from(Compression),
+    )
+    def append(self, data: list[bytes], process: int, step: int, compression: Compression | None = None) -> None:
         self.clock.at = max(1000.0, self.clock.at + step)
         expected = len(self.messages)
         for log in (self.views[process], self.memory):
-            base, point = log.append(records(*data))
+            base, point = log.append(records(*data), compression=compression)
             assert base == expected
             log.sync(point)
         time = max(self.clock.at, self.times[-1] if self.times else 0)

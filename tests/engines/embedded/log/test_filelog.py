@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.sample import Entry, contents, file_log, fill, numbered, records
 from tests.engines.hands import Hands
+from tests.engines.sample import Entry, contents, file_log, fill, numbered, records
 from tidings.engines.embedded.disk.locks import WouldBlock
 from tidings.engines.embedded.log import segment as segment_module
 from tidings.engines.embedded.log.filelog import FileLog

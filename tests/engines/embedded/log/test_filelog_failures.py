@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.engines.sample import Entry, contents, file_log, fill, numbered, records
+from tidings.engines.embedded.log import filelog, frame
 from tidings.engines.embedded.log.filelog import FileLog
 from tidings.engines.embedded.log.recovery import Floor
 from tidings.engines.embedded.log.segment import log_path
 from tidings.engines.embedded.log.segments import LogLimits
 from tidings.errors import DamagedData, PublishFailed, PublishUnknown, StorageFull
+from tidings.model.compression import Compression
 
 TEN_EACH = LogLimits(segment_bytes=1 << 20, segment_messages=10)
 
@@ -174,6 +178,22 @@ def test_after_failed_syncs_everything_is_written_again(folder: Path, disk: Disk
     assert disk.is_on_disk(log_path(folder, 0), point[1] - 1), "a later sync passes for one of this, too"
 
 
+def test_what_a_sync_failed_for_can_be_made_durable_without_another_append(folder: Path, disk: Disk) -> None:
+    log = file_log(folder)
+    _, point = log.append(records(b"0"))
+    disk.sync_errors = 2
+    with pytest.raises(PublishUnknown):
+        log.sync(point)
+    with pytest.raises(OSError, match="Input/output"):
+        log.secure()
+    with pytest.raises(PublishUnknown):
+        log.sync(point)
+    log.secure()
+    log.sync(point)
+    assert disk.is_on_disk(log_path(folder, 0), point[1] - 1)
+    assert contents(log) == contents(file_log(folder)) == numbered(0, 1)
+
+
 @pytest.mark.parametrize("errors", [1, 2])
 def test_a_sync_that_fails_while_rolling_is_not_forgotten(folder: Path, disk: Disk, errors: int) -> None:
     """The messages of the old segment were not proven durable, whatever becomes of the new one."""
@@ -294,6 +314,24 @@ def test_damage_at_the_end_of_an_old_segment_does_not_hide_the_next_one(
         assert len(damages) == 1
         expected.remove((base + 9, b"%d" % (base + 9)))
     assert found == expected
+
+
+@pytest.mark.parametrize("kind", Compression)
+def test_a_damaged_or_explosive_batch_is_damage_and_never_data(
+    folder: Path, kind: Compression, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch whose checksums are right, and whose body unpacks to more than it says, or to nothing."""
+    log = file_log(folder)
+    even = frame.make_body(records(b"same again " * 1000), kind)
+    for data in (even.data[:-9], struct.pack("<I", 100) + even.data[4:], even.data[:4] + b"junk" * 50, even.data):
+        body = frame.Body(data, zlib.crc32(data), 1, frame.CODECS[kind], 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(filelog, "make_body", lambda *_, body=body: body)
+            log.append(records(b""))
+    for view in (log, file_log(folder)):
+        found, damages = readable(view)
+        assert found == [(3, b"same again " * 1000)]
+        assert [damage.resume_offset for damage in damages] == [1, 2, 3]
 
 
 def test_an_old_segment_that_was_cut_short_is_damage(folder: Path) -> None:

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.engines.sample import contents, fill, memory_log, numbered, records
 from tests.engines.hands import Hands
+from tests.engines.sample import contents, fill, memory_log, numbered, records
 from tidings.engines.embedded.log import memorylog as module
 from tidings.engines.embedded.log.segments import LogGone, LogLimits
 from tidings.model.message import Record

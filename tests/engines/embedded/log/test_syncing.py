@@ -110,3 +110,17 @@ def test_what_cannot_be_opened_again_to_sync_it_is_unknown(failure: Exception) -
             sync.wait((0, 5))
         assert told.value.__cause__ is failure
         assert not sync.busy
+
+
+def test_what_was_made_durable_otherwise_counts(disk: Disk) -> None:
+    sync = GroupSync(disk.flush)
+    disk.written, disk.error = (0, 5), OSError(errno.EIO, "no")
+    with pytest.raises(PublishUnknown):
+        sync.wait((0, 5))
+    sync.confirm((0, 4))
+    with pytest.raises(PublishUnknown):
+        sync.wait((0, 5))
+    sync.confirm((0, 5))
+    sync.confirm((0, 1))
+    sync.wait((0, 5))
+    assert disk.flushes == 1

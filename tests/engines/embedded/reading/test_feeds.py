@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tidings.engines.embedded.reading.feeds import GroupFeed, TailFeed, bind, start_offset
 
-from tests.engines.sample import records
 from tests.engines.hands import Hands
+from tests.engines.sample import records
 from tidings.engines.embedded.bus import Bus, BusOptions
 from tidings.engines.embedded.catalog import Topic
 from tidings.engines.embedded.control.groups import Range
 from tidings.engines.embedded.disk.locks import WouldBlock
 from tidings.engines.embedded.reading import feeds as module
-from tidings.engines.embedded.reading.feeds import GroupFeed, TailFeed, bind, start_offset
 from tidings.errors import BusBusy, Closed, DamagedData, GroupNotFound, LeaseLost
 from tidings.model.message import Message
 from tidings.model.options import Durability, SubscriptionSpec, TopicOptions

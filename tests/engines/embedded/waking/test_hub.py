@@ -188,7 +188,6 @@ class TestInOneProcess:
         assert feed.told == []
         assert feed.waker is None
 
-
     @pytest.mark.parametrize("kind", ["file", "memory"])
     def test_what_changes_here_is_told_here(self, here: Process, kind: str) -> None:
         hub: Hub[Topic] = here.hub if kind == "file" else Hub(None, None, lambda: None)

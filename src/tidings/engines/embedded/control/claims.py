@@ -131,7 +131,8 @@ class Claims:
             owned = assignment.share(run, who, now) if who.homes is not None else None
             for level in who.levels or (None,):
                 shards = owned if level is None else level if owned is None else owned & level
-                self._claim_level(run, who, shards, spans, claims, limit, now)
+                if not self._claim_level(run, who, shards, spans, claims, limit, now):
+                    break
         return claims
 
     def _claim_level(
@@ -143,14 +144,14 @@ class Claims:
         claims: list[Claim],
         limit: int,
         now: float,
-    ) -> None:
-        """Claim from some shards (None: all): first what is due, then what is new."""
+    ) -> bool:
+        """Claim from some shards (None: all): first what is due, then what is new. Return whether that is all of it."""
         limit -= sum(map(len, claims))
         among = who.shards if shards is None else msgspec.json.encode(list(shards)).decode()
         due = self._claim_due(run, who, among, limit, now)
         claims += due
         if len(due) == MAX_CLAIMS or (due and who.merged):
-            return
+            return False
         limit -= sum(map(len, due))
         for shard, span in spans.items():
             if limit <= 0:
@@ -160,6 +161,7 @@ class Claims:
                 if claim is not None:
                     claims.append(claim)
                     limit -= len(claim)
+        return limit > 0
 
     def _claim_due(self, run: Execute, who: Member, among: str, limit: int, now: float) -> list[Claim]:
         claims: list[Claim] = []

@@ -19,7 +19,7 @@ from tidings.engines.embedded.disk import place
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
 from tidings.engines.embedded.log.frame import Batch
 from tidings.engines.embedded.reading.start import matching
-from tidings.errors import Closed
+from tidings.errors import Closed, InvalidOption
 from tidings.model.dead_letter import bury
 from tidings.model.message import Message
 from tidings.model.options import SubscriptionSpec, TopicOptions
@@ -53,6 +53,7 @@ class BaseFeed(ABC, Generic[M]):
         for pattern in self.patterns:
             if pattern.literal is not None:
                 bus.topic(pattern.literal)
+        self._check_partitions()
         bus.slot()
         bus.catalog.refresh()
         bus.hub.look()
@@ -64,6 +65,15 @@ class BaseFeed(ABC, Generic[M]):
                 self._follow(shard)
         bus.catalog.refresh()
         return shards
+
+    def _check_partitions(self) -> None:
+        """Raise `InvalidOption` for partitions that a topic of this name does not have: nothing would ever come."""
+        wanted = self._spec.partitions
+        for pattern in self.patterns:
+            topic = self.bus.catalog.topics.get(pattern.literal or "")
+            if topic is not None and wanted is not None and wanted[0] >= topic.options.partitions:
+                reason = f"topic {topic.name!r} has the partitions 0 to {topic.options.partitions - 1}"
+                raise InvalidOption("partition", wanted[0], reason)
 
     def _of(self, topic: Topic) -> Iterable[Shard]:
         """Return the shards of a topic that this subscription reads."""
@@ -196,7 +206,9 @@ class BaseFeed(ABC, Generic[M]):
         self.bus.topic(target)  # now, so that whoever looks for dead letters finds where they will be
         said, error = settlement.reason, settlement.error
         reason = REASONS.get(cause) or said or "rejected"
-        record = bury(message, self._spec.group, reason, error or (said if said != reason else ""), self.clock.now())
+        error = error or (said if said != reason else "")
+        attempts = message.attempt - (cause in ("expire", "lapse"))  # it was fetched, and not delivered
+        record = bury(message, self._spec.group, reason, error, attempts, self.clock.now())
         return Entry(topic=target, record=record, priority=message.priority, answers=(message.lease, message.offset))
 
     def terms(self, message: Message) -> TopicOptions:

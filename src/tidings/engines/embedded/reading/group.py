@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Generic
 
 import msgspec
@@ -21,7 +22,7 @@ from tidings.engines.embedded.reading.merge import first_published, stable_ends
 from tidings.engines.embedded.reading.policy import Policy
 from tidings.engines.embedded.reading.start import bind
 from tidings.engines.embedded.waking.board import LOOK_SECONDS, ROOM_MADE, STAGED
-from tidings.errors import DamagedData, LeaseLost
+from tidings.errors import DamagedData, EngineError, LeaseLost
 from tidings.model.options import Durability, SubscriptionSpec
 from tidings.spi import M, Output, Settlement
 
@@ -49,6 +50,7 @@ class GroupFeed(BaseFeed[M]):
         self.renew_every: float | None = bus.options.lease_seconds / 3
         self._acked: deque[Range] = deque(maxlen=REMEMBERED_ACKS)
         self._next_due = 0.0
+        self._owed: list[Range] = []
         self._member: Member | None = None
         self._policy: Policy[M] = Policy(self, spec.key, spec.ordering, self.record)
         self.bus.bury()
@@ -95,6 +97,7 @@ class GroupFeed(BaseFeed[M]):
             self._watch()
         elif not self._fresh and now < self._next_due:
             return []
+        self._pay(wait)
         who = self._who()
         claims, spans, more = self._claim(who, limit, now, wait)
         try:
@@ -230,16 +233,23 @@ class GroupFeed(BaseFeed[M]):
             self._claims.settle(self._group, [gone], self.clock.monotonic(), LOCK_WAIT_SECONDS)
 
     def _give_back(self, claims: Sequence[Claim], pages: Sequence[Page[M]]) -> None:
-        """Give back what was claimed and could not be read."""
+        """Give back what was claimed and could not be read; if that is not possible now, before the next claim."""
         read = {(page.shard, message.offset) for page in pages for message in page.messages}
-        ranges = [
+        self._owed += [
             Range(claim.shard, offset, offset, claim.lease, "release" if claim.lease else "restore")
             for claim in claims
             for offset in range(claim.first, claim.last + 1)
             if (claim.shard, offset) not in read
         ]
-        self._claims.settle(self._group, ranges, self.clock.monotonic(), LOCK_WAIT_SECONDS)
         self._next_due = 0.0
+        with suppress(EngineError):
+            self._pay(LOCK_WAIT_SECONDS)
+
+    def _pay(self, wait: float) -> None:
+        """Record what could not be given back before."""
+        if self._owed:
+            self._claims.settle(self._group, self._owed, self.clock.monotonic(), wait)
+            self._owed = []
 
     def _due(self) -> float:
         return self._next_due

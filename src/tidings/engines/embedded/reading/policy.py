@@ -53,6 +53,8 @@ class Policy(Generic[M]):
         """Return the messages that are to be delivered; the others are settled."""
         kept: list[M] = []
         aside: list[Settlement] = []
+        if self._blocked:
+            self._blocked = {lane: block for lane, block in self._blocked.items() if block[1] > now}
         wall = self._feed.clock.now()
         for message in found:
             settlement = self._refuse(message, now, wall)
@@ -75,19 +77,15 @@ class Policy(Generic[M]):
             message.attempt = terms.max_retries + 1  # whoever claimed it only to bury it has not delivered it
             return Settlement(message, "exhaust", error=NEVER_SETTLED)
         if message.expires_at is not None and message.expires_at <= wall:
-            self._unblock(message)
             return Settlement(message, "expire" if message.lease else "lapse")
         if self._key is not None and message.key != self._key:
             return Settlement(message, "ack" if message.lease else "")
         return self._hold_back(message, now) if self._blocked else None
 
     def _hold_back(self, message: M, now: float) -> Settlement | None:
-        lane = _lane(message)
-        offset, due = self._blocked.get(lane, (message.offset, 0.0))
-        if message.offset > offset and due > now:
-            return Settlement(message, "release", max(due - now - JUST_BEFORE_SECONDS, 0.0))
-        if message.offset <= offset or due <= now:
-            self._blocked.pop(lane, None)
+        offset, until = self._blocked.get(_lane(message), (message.offset, 0.0))
+        if message.offset > offset:
+            return Settlement(message, "release", max(until - now - JUST_BEFORE_SECONDS, 0.0))
         return None
 
     # -- what a consumer says
@@ -111,32 +109,26 @@ class Policy(Generic[M]):
         """Return the settlement as it is to be recorded, and the cause of death, if it is one."""
         message, action, terms = settlement.message, settlement.action, self._feed.terms(settlement.message)
         if action == "nack" and is_exhausted(terms, message.attempt):
-            self._unblock(message)
             return replace(settlement, action="reject"), "exhaust"
         if action in ("nack", "release"):
             seconds = settlement.seconds or 0.0
             if action == "nack" and settlement.seconds is None:
                 seconds = retry_delay(terms, message.attempt, random.random())
             return replace(settlement, seconds=self._in_order(message, action, seconds, now)), ""
-        if action != "extend":
-            self._unblock(message)
         return settlement, action
 
     def _in_order(self, message: Message, action: str, seconds: float, now: float) -> float:
-        """Return after how many seconds a message may come again, in order: not before the one that it waits for."""
+        """Return after how many seconds a message may come again, in order: not before the one that it waits for. Those
+        behind it wait for the latest of all that failed before them."""
         if not self._ordering:
             return seconds
         lane = _lane(message)
-        offset, due = self._blocked.get(lane, (message.offset, 0.0))
+        offset, until = self._blocked.get(lane, (message.offset, 0.0))
         if offset < message.offset:
-            return max(due - now - JUST_BEFORE_SECONDS, 0.0)
+            seconds = max(seconds, until - now - JUST_BEFORE_SECONDS)
         if action == "nack":
-            self._blocked[lane] = (message.offset, now + seconds)
+            self._blocked[lane] = (min(offset, message.offset), max(until, now + seconds))
         return seconds
-
-    def _unblock(self, message: Message) -> None:
-        if self._blocked and self._blocked.get(_lane(message), (-1, 0.0))[0] == message.offset:
-            self._blocked.pop(_lane(message), None)
 
     def _letter(self, settlement: Settlement, cause: str) -> Entry | None:
         return self._feed.letter(settlement, cause) if cause in _DEADLY else None

@@ -15,6 +15,9 @@ from tidings.testing.conformance.stage.worker import Worker
 
 KINDS = ("lz4", "zstd", "gzip")
 
+REDRIVE = (Capability.GROUPS, Capability.DEAD_LETTERS, Capability.TRANSACTIONS)
+"""What it takes to send dead letters back."""
+
 VALUES: list[Any] = [
     None,
     0,
@@ -120,7 +123,7 @@ async def test_another_process_reads_it(place: Place) -> None:
         assert data(await take(back, 3)) == [0, 1, 2]
 
 
-@case(Capability.COMPRESSION, Capability.DELAY, Capability.GROUPS, Capability.DEAD_LETTERS)
+@case(Capability.COMPRESSION, Capability.DELAY, *REDRIVE)
 async def test_it_survives_waiting_dying_and_being_sent_back(place: Place) -> None:
     """Compressed data that was delayed, given up and redriven is what it was."""
     client = place.client()

@@ -14,6 +14,9 @@ from tidings.testing.conformance.stage.consuming import expect_end, expect_no_mo
 from tidings.testing.conformance.stage.place import SECONDS, Place, data, take
 from tidings.testing.conformance.stage.worker import Worker
 
+REDRIVE = (Capability.GROUPS, Capability.DEAD_LETTERS, Capability.TRANSACTIONS)
+"""What it takes to send dead letters back."""
+
 STORY = ("topic", "partition", "offset", "group", "reason", "error", "attempts", "published-at", "died-at")
 """What the headers of a dead letter tell, each behind `tidings-dead-`."""
 
@@ -135,7 +138,7 @@ async def test_where_nothing_died_there_is_nothing(place: Place) -> None:
     assert f"dead-letters/{place.topic()}" not in [info.name for info in await client.topics()]
 
 
-@case(Capability.GROUPS, Capability.DEAD_LETTERS)
+@case(*REDRIVE)
 async def test_they_can_be_sent_back(place: Place) -> None:
     """To the topic they came from, oldest first, as they were when they lived; then they are dead letters no more."""
     client = place.client()
@@ -160,7 +163,7 @@ async def test_they_can_be_sent_back(place: Place) -> None:
     assert (found.dead, found.acked, found.lag) == (5, 5, 0)
 
 
-@case(Capability.GROUPS, Capability.DEAD_LETTERS)
+@case(*REDRIVE)
 async def test_some_of_them_can_be_sent_back(place: Place) -> None:
     """So many, or those that a filter wants; the others stay where they are, in their order."""
     client = place.client()
@@ -175,7 +178,7 @@ async def test_some_of_them_can_be_sent_back(place: Place) -> None:
     assert [each.message.data for each in [await dead.peek()] if each is not None] == [2]
 
 
-@case(Capability.GROUPS, Capability.DEAD_LETTERS)
+@case(*REDRIVE)
 async def test_what_dies_again_has_a_new_story(place: Place) -> None:
     """Its attempts are counted anew, and its headers tell of the last death only."""
     client = place.client()
@@ -191,7 +194,7 @@ async def test_what_dies_again_has_a_new_story(place: Place) -> None:
     assert len([name for name in dead.message.headers if name.startswith("tidings-dead-")]) == len(STORY)
 
 
-@case(Capability.GROUPS, Capability.DEAD_LETTERS)
+@case(*REDRIVE)
 async def test_sending_back_can_be_slow(place: Place) -> None:
     """`rate` messages per second and no more, so that who failed is not overrun."""
     client = place.client()
@@ -215,7 +218,7 @@ async def test_they_can_be_thrown_away(place: Place) -> None:
     await expect_end(place, client)
 
 
-@case(Capability.GROUPS, Capability.DEAD_LETTERS, Capability.REPLAY)
+@case(*REDRIVE, Capability.REPLAY)
 async def test_a_topic_may_name_its_dead_letter_topic(place: Place) -> None:
     """Fixed, or with its own name in it; several topics may share one, and each has its own dead letters there."""
     client = place.client()

@@ -189,7 +189,7 @@ async def test_a_message_says_when_it_expires(place: Place) -> None:
                 assert abs(message.expires_at - message.published_at - life) < 1, (topic, ttl)
 
 
-@case(Capability.EXPIRY, Capability.GROUPS)
+@case(Capability.EXPIRY, Capability.GROUPS, Capability.DEAD_LETTERS)
 async def test_an_expired_message_is_not_delivered(place: Place) -> None:
     """Those around it are; it is counted, and lag no more when that was seen."""
     client = place.client()

@@ -261,7 +261,7 @@ async def test_outputs_may_be_late_urgent_or_short_lived(place: Place) -> None:
         assert abs(urgent.expires_at - urgent.published_at - 60) < 1
 
 
-@case(*TRANSACTIONS)
+@case(*TRANSACTIONS, Capability.DELAY, Capability.PRIORITY, Capability.EXPIRY)
 async def test_what_cannot_be_published_is_refused_at_once(place: Place) -> None:
     """With the usual errors, where it is asked for; the transaction goes on if its program does."""
     client = place.client()
