@@ -27,7 +27,7 @@ def generated(source: str) -> bool:
 def is_test(source: str) -> bool:
     """The cases of the conformance suite are tests themselves; they run with these."""
     path = Path(source)
-    return path.parent == Path("testing/conformance") and path.name.startswith("test_")
+    return path.is_relative_to("testing/conformance") and path.name.startswith("test_")
 
 
 @pytest.mark.parametrize("source", [source for source in SOURCES if not generated(source) and not is_test(source)])

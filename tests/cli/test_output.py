@@ -111,7 +111,7 @@ def test_a_table_in_a_pipe_is_aligned(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_text_is_aligned_as_text(capsys: pytest.CaptureFixture[str]) -> None:
-    output.write_table(("A", "B", "COUNT", "REST"), [("x", "yy", "1", "long text"), ("xx", "y", "10", "z")], 2, True)
+    output.write_table(("A", "B", "COUNT", "REST"), [("x", "yy", "1", "long text"), ("xx", "y", "10", "z")], 2, 1)
     assert capsys.readouterr().out == "A   B   COUNT  REST\nx   yy      1  long text\nxx  y      10  z\n"
 
 
@@ -121,6 +121,24 @@ def test_a_table_on_a_terminal_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None
     output.write_table(("NAME", "COUNT"), [("[red]a[/red]", "1")])
     assert "─" in screen.getvalue()
     assert "[red]a[/red]" in screen.getvalue()
+
+
+def test_names_are_not_broken_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is in several lines can neither be read nor copied; text can."""
+    monkeypatch.setenv("COLUMNS", "60")
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    figures = ["1,000"] * 5
+    output.write_table(
+        ("NAME", "TOPIC", "RETRYING", "SKIPPED", "EXPIRED", "CONSUMERS", "HELD", "REST"),
+        [
+            ("tidings-dead-letters", "dead-letters/sales", *figures, "a long text"),
+        ],
+        2,
+        1,
+    )
+    assert "tidings-dead-letters" in screen.getvalue()
+    assert "dead-letters/sales" in screen.getvalue()
 
 
 def test_people_are_told_and_programs_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from tidings import Client, Durability, PublishFailed, Receipt, Subscription
 from tidings.client.blocking.delivery import Delivery
 from tidings.engines.embedded import pump
 from tidings.engines.embedded.control import assignment, claims
+from tidings.engines.embedded.control.assignment import Member
 from tidings.engines.embedded.control.claims import Claims
 from tidings.engines.embedded.log.seen import Seen
 from tidings.engines.embedded.reading.policy import Policy
@@ -151,7 +152,17 @@ def _letter_without_ack() -> None:
 
 
 def _taken_too_early() -> None:
-    """A partition changes hands while messages of it are held."""
+    """A consumer gives its partitions up every now and then, and others take them, while it holds messages of them."""
+    calls = iter(range(10**9))
+
+    def share(original: Callable[..., set[int]], run: Callable[..., Any], who: Member, now: float) -> set[int]:
+        if next(calls) % 4 != 3:
+            return original(run, who, now)
+        run("DELETE FROM assignments WHERE group_id = ? AND consumer = ?", (who.group, who.consumer))
+        who.gained, who.shards = True, "[]"
+        return set()
+
+    _wrap(assignment, "share", share)
 
     def blind(original: Callable[..., Any], run: Callable[..., Any], *rest: Any) -> Any:
         def look(query: str, *values: Any) -> Any:

@@ -38,4 +38,4 @@ def groups(*, topic: str | None, as_json: bool, url: str | None) -> None:
         for info in found:
             figures = (*(getattr(info, name) for name in FIGURES), len(info.consumers))
             rows.append((info.group, info.topic, *(f"{figure:,}" for figure in figures)))
-        write_table(COLUMNS, rows, texts=2)
+        write_table(COLUMNS, rows, names=2)

@@ -6,7 +6,7 @@ import base64
 import os
 import select
 import sys
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -148,23 +148,21 @@ def receipt_line(receipts: Sequence[Receipt]) -> str:
 # -- tables
 
 
-def write_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1, last_is_text: bool = False
-) -> None:
-    """Write a table: drawn by rich on a terminal, aligned by blanks elsewhere. The first columns, `texts` of them, are
-    text, and the last one if so; the others are figures."""
+def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1, prose: int = 0) -> None:
+    """Write a table: drawn by rich on a terminal, aligned by blanks elsewhere. The first columns, `names` of them, are
+    names and not broken into lines; the last ones, `prose` of them, are text; those between are figures."""
     rows = [[printable(cell) for cell in row] for row in rows]
-    left = {*range(texts), *([len(columns) - 1] if last_is_text else [])}
+    figures = range(names, len(columns) - prose)
     if on_terminal():
-        _draw(columns, rows, left)
+        _draw(columns, rows, names, figures)
         return
     widths = [max(map(len, column)) for column in zip(columns, *rows)]
     for row in (columns, *rows):
-        cells = [f"{cell:{'<' if n in left else '>'}{widths[n]}}" for n, cell in enumerate(row)]
+        cells = [f"{cell:{'>' if n in figures else '<'}{widths[n]}}" for n, cell in enumerate(row)]
         write("  ".join(cells).rstrip() + "\n")
 
 
-def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Container[int]) -> None:
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], names: int, figures: range) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -172,7 +170,7 @@ def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Container
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for n, column in enumerate(columns):
-        table.add_column(column, justify="left" if n in left else "right", overflow="fold")
+        table.add_column(column, justify="right" if n in figures else "left", overflow="fold", no_wrap=n < names)
     for row in rows:
         table.add_row(*map(Text, row))
     Console(file=sys.stdout).print(table)

@@ -34,7 +34,7 @@ def topics(*, topic: str | None, as_json: bool, url: str | None) -> None:
     elif not found:
         say("There are no topics yet; `tidings publish TOPIC DATA` makes one.")
     else:
-        write_table(COLUMNS, [row(info) for info in found], last_is_text=True)
+        write_table(COLUMNS, [row(info) for info in found], prose=1)
         if topic is not None and found[0].options.schema is not None:
             write("".join(f"{printable(line)}\n" for line in found[0].options.schema.split("\n")))
 

@@ -55,6 +55,7 @@ def test_without_a_terminal_yes_has_to_be_said(cemetery: Cemetery, arguments: li
 def test_no_more_than_were_counted(cemetery: Cemetery, monkeypatch: pytest.MonkeyPatch) -> None:
     """What dies between the question and the answer was not asked about."""
     bury(cemetery.client, "orders", range(3))
+
     def count_and_bury(*arguments: Any) -> int:
         found = count(*arguments)
         bury(cemetery.client, "orders", ["later"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -88,6 +89,19 @@ class Unlucky:
         raise self._error
 
 
+def test_the_rate_is_kept_between_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And behind the last there is no pause."""
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    with Client("memory:") as client:
+        bury(client, "orders", range(4))
+        letters = client.dead_letters("orders")
+        assert send_back(letters, lambda dead: True, 3, 0.5) == 3
+        assert [pause for pause in pauses if pause > 0.01] == [2.0, 2.0]
+        assert send_back(letters, lambda dead: True, 1, 0.5) == 1
+        assert [pause for pause in pauses if pause > 0.01] == [2.0, 2.0]
+
+
 @pytest.mark.parametrize("error", [TopicFull("orders", 2, "g"), KeyboardInterrupt()])
 def test_whatever_ends_it_is_told_with_the_count(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
     letters: Any = Unlucky(error)
@@ -96,15 +110,17 @@ def test_whatever_ends_it_is_told_with_the_count(error: BaseException, capsys: p
     assert capsys.readouterr().err == "2 dead letters were sent back before this:\n"
 
 
-def test_ctrl_c_leaves_the_rest(programs: Programs) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_leaves_the_rest(programs: Programs, number: signal.Signals, code: int) -> None:
+    """Whenever it comes, the count is that of those which were really sent."""
     with Client(programs.url) as client:
         bury(client, "orders", range(3))
         with client.subscribe("orders") as reader:
             program = programs.piped("dlq", "redrive", "orders", "--yes", "--rate", "0.001")
             assert [message.data for message in reader.fetch(1, 20)] == [0]
-            program.send_signal(signal.SIGINT)
+            program.send_signal(number)
             status, output, errors = end_of(program)
-        assert (status, output) == (130, b"")
+        assert (status, output) == (code, b"")
         assert errors == "1 dead letters were sent back before this:\n"
         assert [dead.message.data for dead in client.dead_letters("orders").list()] == [1, 2]
 

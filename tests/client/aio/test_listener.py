@@ -154,7 +154,7 @@ async def test_a_handler_settles_by_itself_if_it_likes(client: AsyncClient, feed
     assert listener.failed == 1
 
 
-async def test_outside_a_group_a_failure_is_only_counted(client: AsyncClient, feed: FakeFeed) -> None:
+async def test_outside_a_group_a_failure_is_tried_again_too(client: AsyncClient, feed: FakeFeed) -> None:
     feed.put(0, 1)
     seen: list[int] = []
 
@@ -164,7 +164,7 @@ async def test_outside_a_group_a_failure_is_only_counted(client: AsyncClient, fe
 
     async with await client.listen("topic", handle) as listener:
         await until(lambda: listener.failed == 2)
-    assert (seen, settled(feed)) == ([0, 1], [])
+    assert (seen, settled(feed)) == ([0, 1], [("nack", 0), ("nack", 1)])
 
 
 async def test_a_lease_that_was_lost_meanwhile_stops_nobody(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import time
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from tidings.client.aio import runtime
 from tidings.client.aio.runtime import Background, Later, Mutex, Signal, Ticker
 from tidings.client.blocking import runtime as blocking
+from tidings.errors import InvalidURL
 from tidings.testing.conformance.stage.place import until
 
 FOR_EVER = 3600.0

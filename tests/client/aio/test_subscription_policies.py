@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.client.fakes import FakeEngine, FakeFeed, nothing
-from tidings import AsyncClient, AsyncSubscription, Closed
+from tidings import AsyncClient, AsyncSubscription, Closed, InvalidOption
 from tidings.client.aio.delivery import AsyncDelivery
 from tidings.errors import EngineError, LeaseLost
 from tidings.testing.conformance.stage.place import until
@@ -231,8 +231,9 @@ async def test_followers_go_back_also_when_the_lease_was_lost(client: AsyncClien
 async def test_an_ordered_consumer_is_renewed_with_empty_hands(client: AsyncClient, feed: FakeFeed) -> None:
     """Its partitions are its own for as long as it lives, not for as long as it is busy."""
     feed.renew_every = 0.001
-    async with consumer(client, ordering=True):
+    async with consumer(client, ordering=True) as subscription:
         await until(lambda: feed.log.count("renew") >= 2)
+        assert subscription.statistics().held == 0
 
 
 # -- at most once
@@ -315,6 +316,18 @@ async def test_a_failed_handlers_message_is_nacked_with_its_error(client: AsyncC
     ]
 
 
+async def test_a_temporary_subscription_hears_of_failures_too(client: AsyncClient, feed: FakeFeed) -> None:
+    """It retries for itself, so its feed has to be told; what it holds is not counted."""
+    feed.put(0, 1, lease=0)
+    async with client.subscribe("topic") as subscription:
+        first, second = await subscription.fetch(2)
+        await subscription.fail(first, ValueError("x"))
+        await second.nack(delay_seconds=5, reason="why")
+        assert subscription.statistics().held == 0
+    assert feed.told == [("nack", 0, "", "ValueError: x"), ("nack", 1, "why", "")]
+    assert feed.settled == [[("nack", 0, None)], [("nack", 1, 5)]]
+
+
 @pytest.mark.parametrize("how", ["fail", "give back"])
 async def test_a_lost_lease_is_not_the_listeners_fault(
     client: AsyncClient, feed: FakeFeed, how: str, caplog: pytest.LogCaptureFixture
@@ -352,6 +365,17 @@ async def test_what_is_done_makes_room_for_who_waits(client: AsyncClient, feed: 
         found: list[AsyncDelivery] = await asyncio.wait_for(waiting, 5)
         assert [each.data for each in found] == [1]
     assert done(feed, "ack") == [0]
+
+
+async def test_a_reason_is_text(client: AsyncClient, feed: FakeFeed) -> None:
+    feed.put(0)
+    wrong: Any = ValueError("x")
+    async with consumer(client, auto_ack=False) as subscription:
+        (message,) = await subscription.fetch(1)
+        with pytest.raises(InvalidOption, match=r"^reason="):
+            await message.nack(requeue=False, reason=wrong)
+        assert not message.settled
+    assert feed.told == []
 
 
 async def test_nothing_can_be_committed_before_it_is_open(client: AsyncClient) -> None:

@@ -71,27 +71,28 @@ async def test_the_terms_are_those_of_publish(client: AsyncClient, engine: FakeE
 
 
 @pytest.mark.parametrize(
-    ("topic", "data", "terms", "error", "clue"),
+    ("publish", "error", "clue"),
     [
-        ("a//b", 1, {}, InvalidTopic, "a//b"),
-        ("a/*", 1, {}, InvalidTopic, "wildcard"),
-        ("a", object(), {}, UnencodableData, "^data"),
-        ("a", b"x" * 101, {}, MessageTooLarge, "101 bytes"),
-        ("a", 1, {"priority": "urgent"}, InvalidOption, "^priority="),
-        ("a", 1, {"ttl_seconds": -1}, InvalidOption, "^ttl_seconds="),
-        ("a", 1, {"delay_seconds": "soon"}, InvalidOption, "^delay_seconds="),
-        ("a", 1, {"compression": "rar"}, InvalidOption, "^compression="),
-        ("a", 1, {"partition_key": ""}, InvalidOption, "^partition_key="),
-        ("a", 1, {"message_id": ""}, InvalidOption, "^message_id="),
-        ("a", 1, {"headers": {"a": 1}}, UnencodableData, "^headers"),
-        ("a", 1, {"durability": "fsync"}, InvalidOption, "^durability="),
-        ("a", 1, {"prioritty": "high"}, InvalidOption, "^prioritty="),
+        (("a//b", 1, {}), InvalidTopic, "a//b"),
+        (("a/*", 1, {}), InvalidTopic, "wildcard"),
+        (("a", object(), {}), UnencodableData, "^data"),
+        (("a", b"x" * 101, {}), MessageTooLarge, "101 bytes"),
+        (("a", 1, {"priority": "urgent"}), InvalidOption, "^priority="),
+        (("a", 1, {"ttl_seconds": -1}), InvalidOption, "^ttl_seconds="),
+        (("a", 1, {"delay_seconds": "soon"}), InvalidOption, "^delay_seconds="),
+        (("a", 1, {"compression": "rar"}), InvalidOption, "^compression="),
+        (("a", 1, {"partition_key": ""}), InvalidOption, "^partition_key="),
+        (("a", 1, {"message_id": ""}), InvalidOption, "^message_id="),
+        (("a", 1, {"headers": {"a": 1}}), UnencodableData, "^headers"),
+        (("a", 1, {"durability": "fsync"}), InvalidOption, "^durability="),
+        (("a", 1, {"prioritty": "high"}), InvalidOption, "^prioritty="),
     ],
 )
 async def test_what_is_wrong_is_told_at_once(
-    client: AsyncClient, feed: FakeFeed, topic: str, data: Any, terms: dict[str, Any], error: Any, clue: str
+    client: AsyncClient, feed: FakeFeed, publish: tuple[str, Any, dict[str, Any]], error: Any, clue: str
 ) -> None:
     """By the publish itself, by its name; the transaction can go on without it."""
+    topic, data, terms = publish
     _, (message,) = await take(client, feed)
     async with message.transaction() as transaction:
         with pytest.raises(error, match=clue):

@@ -5,11 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.conftest import wait_for
 from tidings import Client
 from tidings.client.blocking import runtime
 from tidings.client.blocking.runtime import Background, Later, Mutex, Signal, Ticker
+from tidings.errors import InvalidURL
 
 FOR_EVER = 3600.0
 

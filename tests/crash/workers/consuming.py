@@ -35,13 +35,13 @@ def consumer(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
             _listen(client, work, writer, stop)
         else:
             _fetch(client, work, writer, stop)
-        writer.append(e.ConsumerEnded(at=e.now(), reason="closed", group=work.group, consumer=work.name))
 
 
 def _listen(client: Client, work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
     handler = Handler(work, writer)
     with client.listen(work.topic, handler.handle, workers=1 + work.seed % HANDLERS, **_options(work)):
         stop.wait()
+        handler.close()
 
 
 def _fetch(client: Client, work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
@@ -54,14 +54,17 @@ def _fetch(client: Client, work: Work, writer: e.HistoryWriter, stop: Stop) -> N
             messages = subscription.fetch(max_messages=handler.rng.randint(1, most), timeout=0.05)
             for message in messages:
                 handler.seen(message, asked, single=most == 1)
+            if messages:
+                handler.take_time()
             if work.auto_ack:
                 for message in messages:
                     handler.acking(message)  # the next fetch acks it; nothing tells when that is durable
                 continue
             hand += messages
-            done = len(hand) if most == 1 or not messages else handler.rng.randint(len(hand) // 2, len(hand))
+            done = len(hand) if most == 1 or not messages else handler.rng.randint(0, len(hand))
             handler.settle(hand[:done])
             del hand[:done]
+        handler.close()
 
 
 def drain(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:

@@ -75,6 +75,15 @@ class Handler:
             return ""
         return str(deed)
 
+    def take_time(self) -> None:
+        """Hold messages in order for a while."""
+        if self.work.ordered and not self.gentle:
+            _pause(HANDLING_SECONDS)
+
+    def close(self) -> None:
+        """Write down that what is in hand goes back now."""
+        self.writer.append(e.ConsumerEnded(at=e.now(), reason="closed", **self.names))
+
     def die(self) -> None:
         """Kill this process."""
         self.writer.append(e.ConsumerEnded(at=e.now(), reason="died", **self.names))
@@ -212,8 +221,7 @@ class Handler:
     def handle(self, message: Delivery) -> None:
         """What a listener calls; its message is acked when this returns, and nacked when it raises."""
         self.seen(message, single=True)
-        if self.work.ordered:
-            _pause(HANDLING_SECONDS)
+        self.take_time()
         match self.deed_of(message):
             case "poison":
                 self.die()

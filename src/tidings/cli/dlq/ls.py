@@ -27,6 +27,6 @@ def ls(*, topic: str, limit: int, as_json: bool, url: str | None) -> None:
     elif not found:
         say(f"Topic {topic} has no dead letters.")
     else:
-        write_table(COLUMNS, [letter_row(dead) for dead in found], texts=len(COLUMNS))
+        write_table(COLUMNS, [letter_row(dead) for dead in found], names=3, prose=2)
     if len(found) == limit:
         say(f"These are the oldest {limit}; there may be more. --limit shows them.")

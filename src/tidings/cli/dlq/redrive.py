@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
-from tidings import Client, DeadLetters, TidingsError
+from tidings import Client, DeadLetters, DeadMessage, TidingsError
 from tidings.cli.dlq.choosing import Choice, choice, choosing, confirm, count, demand_yes, letters_of, progress, report
+from tidings.cli.interrupts import Interrupts
 from tidings.cli.options import url_option
 
 MIN_RATE, MAX_RATE = 0.001, 1e6
@@ -48,17 +51,28 @@ def redrive(
 
 
 def send_back(letters: DeadLetters, wanted: Choice, most: int, rate: float | None) -> int:
-    """Send back those that were counted, and none that died since; return how many there still were."""
+    """Send back those that were counted, and none that died since; return how many there still were.
+
+    Ctrl-C breaks off between two transactions, never within one, so that what is said of it is true. That is why the
+    pauses are made here.
+    """
     sent = 0
     try:
-        with progress("Sending back", most) as show:
+        with Interrupts() as interrupts, progress("Sending back", most) as show:
+
+            def look(dead: DeadMessage) -> bool:
+                with interrupts.waiting():
+                    return wanted(dead)
 
             def told(done: int) -> None:
                 nonlocal sent
                 sent = done
                 show(done)
+                with interrupts.waiting():
+                    time.sleep(1 / rate if rate is not None and done < most else 0)
 
-            return letters.redrive(wanted, rate=rate, limit=most, on_progress=told)
-    except (TidingsError, KeyboardInterrupt):
+            one_by_one = MAX_RATE if rate is not None else None
+            return letters.redrive(look, rate=one_by_one, limit=most, on_progress=told)
+    except (TidingsError, KeyboardInterrupt, SystemExit):
         click.echo(f"{sent} dead letters were sent back before this:", err=True)
         raise

@@ -187,6 +187,7 @@ class LoopFeed(AsyncFeed[M]):
         await self._threads.attempt(self._feed.renew)
 
     async def close(self) -> None:
+        await self._undo.finish()  # what a cancelled fetch claims can only be given back while the feed is open
         await self._threads.attempt(self._feed.close)
 
 

@@ -25,7 +25,15 @@ from tidings.engines.embedded.reading.group import GroupFeed
 from tidings.engines.embedded.reading.start import bind, start_offset
 from tidings.engines.embedded.reading.tail import TailFeed
 from tidings.engines.embedded.waking.board import TOPICS_CHANGED
-from tidings.errors import Closed, GroupNotFound, InvalidURL, PublishUnknown, TopicFull, UnsupportedFeature
+from tidings.errors import (
+    Closed,
+    GroupNotFound,
+    InvalidOption,
+    InvalidURL,
+    PublishUnknown,
+    TopicFull,
+    UnsupportedFeature,
+)
 from tidings.model.capability import Capability
 from tidings.model.clock import Clock
 from tidings.model.message import Receipt, Record
@@ -103,9 +111,12 @@ class EmbeddedEngine:
         self.default_durability = Durability.MEMORY if memory else self.reach(options.durability or Durability.DISK)
         folder = None if memory else Path(path).resolve()
         shared = f"{self.name}:{folder or path} {options}"
-        self._key = shared if path and clock is None else f"{shared} {next(_private)}"
+        self._key = shared if path else f"{shared} {next(_private)}"
         self._bus = buses.acquire(self._key, lambda: Bus(folder, options, clock))
         self.clock = self._bus.clock
+        if clock is not None and clock is not self.clock:
+            buses.release(self._key)
+            raise InvalidOption("clock", clock, "the bus is open in this process already, with another clock")
         self._feeds: weakref.WeakSet[TailFeed[Any] | GroupFeed[Any]] = weakref.WeakSet()
         self._closing = threading.Lock()
         self.closed = False

@@ -83,6 +83,20 @@ class Span(Struct, frozen=True):
     end: int
 
 
+class Wish(Struct):
+    """What a member asks for, and has got so far: `limit` is what may be added."""
+
+    who: Member
+    spans: Mapping[int, Span]
+    limit: int
+    now: float
+    claims: list[Claim]
+
+    def take(self, claims: list[Claim]) -> None:
+        self.claims += claims
+        self.limit -= sum(map(len, claims))
+
+
 class Range(Struct, frozen=True):
     """A part of a claim that is settled in one way."""
 
@@ -124,44 +138,31 @@ class Claims:
     def claim(self, who: Member, spans: Mapping[int, Span], limit: int, now: float, wait: float) -> list[Claim]:
         """Claim up to `limit` messages: what is due of the member's shards, then what is new in `spans`, in their
         order. What retention removed before is counted as skipped. Raises `Closed` when the group was dropped."""
-        claims: list[Claim] = []
+        wish = Wish(who, spans, limit, now, [])
         with self._control.write(wait) as run:
             if not run("SELECT 1 FROM consumers WHERE id = ?", (who.consumer,)).fetchall():
                 raise Closed("the consumer group was dropped, so this subscription to it has ended")
             owned = assignment.share(run, who, now) if who.homes is not None else None
             for level in who.levels or (None,):
                 shards = owned if level is None else level if owned is None else owned & level
-                if not self._claim_level(run, who, shards, spans, claims, limit, now):
+                if not self._claim_level(run, wish, shards):
                     break
-        return claims
+        return wish.claims
 
-    def _claim_level(
-        self,
-        run: Execute,
-        who: Member,
-        shards: Set[int] | None,
-        spans: Mapping[int, Span],
-        claims: list[Claim],
-        limit: int,
-        now: float,
-    ) -> bool:
+    def _claim_level(self, run: Execute, wish: Wish, shards: Set[int] | None) -> bool:
         """Claim from some shards (None: all): first what is due, then what is new. Return whether that is all of it."""
-        limit -= sum(map(len, claims))
-        among = who.shards if shards is None else msgspec.json.encode(list(shards)).decode()
-        due = self._claim_due(run, who, among, limit, now)
-        claims += due
-        if len(due) == MAX_CLAIMS or (due and who.merged):
+        among = wish.who.shards if shards is None else msgspec.json.encode(list(shards)).decode()
+        due = self._claim_due(run, wish.who, among, wish.limit, wish.now)
+        wish.take(due)
+        if len(due) == MAX_CLAIMS or (due and wish.who.merged):
             return False
-        limit -= sum(map(len, due))
-        for shard, span in spans.items():
-            if limit <= 0:
+        for shard, span in wish.spans.items():
+            if wish.limit <= 0:
                 break
             if shards is None or shard in shards:
-                claim = self._claim_new(run, who, shard, span, limit, now)
-                if claim is not None:
-                    claims.append(claim)
-                    limit -= len(claim)
-        return limit > 0
+                claim = self._claim_new(run, wish.who, shard, span, wish.limit, wish.now)
+                wish.take([claim] if claim is not None else [])
+        return wish.limit > 0
 
     def _claim_due(self, run: Execute, who: Member, among: str, limit: int, now: float) -> list[Claim]:
         claims: list[Claim] = []
