@@ -26,7 +26,7 @@ import msgspec
 
 from tests.crash.experiment import Experiment, Running
 from tests.crash.workers.ending import AGAIN
-from tests.crash.workers.work import DRAIN_SECONDS, POLICIES
+from tests.crash.workers.work import DRAIN_SECONDS, POLICIES, VICTIMS
 from tidings.testing.report import Figures, Policies, Report, policy_lines
 
 GROUPS: Final = ("billing", "audit")
@@ -36,6 +36,8 @@ LEASE_SECONDS: Final = 30.0
 SHARE_OF_STOPS: Final = 0.1  # a run with a stopped consumer takes its lease, thrice as long as another
 SHARE_OF_MIXTURES: Final = 0.3  # of the runs that try more than one policy
 SEGMENT_BYTES: Final = 1 << 16  # small, so that segments are sealed and followed all the time
+DOSE_MESSAGES: Final = 8  # in hand at once: whoever dies of poison takes them along
+DOSES: Final = 16  # deaths of some poisonous messages
 REDRIVES_KILLED: Final = 2  # at most
 
 _pause = threading.Event().wait
@@ -161,6 +163,8 @@ def _dismiss_consumers(experiment: Experiment, rng: random.Random) -> None:
 
 def _end(experiment: Experiment, rng: random.Random, observer: Running) -> None:
     """Read everything to its end; what died is sent back, and read again."""
+    if "dying" in experiment.policies:
+        _take_the_poison(experiment)
     experiment.drain(GROUPS)
     if observer in experiment.running:
         experiment.finish(observer)
@@ -170,6 +174,15 @@ def _end(experiment: Experiment, rng: random.Random, observer: Running) -> None:
         _redrive(experiment, rng)
         experiment.drain(GROUPS, age=AGAIN)
     experiment.complete("account")
+
+
+def _take_the_poison(experiment: Experiment) -> None:
+    """One consumer after the other dies of what is left of it, until it is no more, or for a while."""
+    for _ in range(DOSES):
+        victim = experiment.drainer(VICTIMS, prefetch=DOSE_MESSAGES)
+        victim.wait()
+        if victim not in experiment.fallen() or victim.exit != -signal.SIGKILL:
+            return
 
 
 def _redrive(experiment: Experiment, rng: random.Random) -> None:

@@ -159,8 +159,12 @@ class Experiment:
     def drain(self, groups: Iterable[str], **fields: Any) -> None:
         """End all faults, and read each group to its end with a fresh consumer."""
         self._writer.append(e.Healed(at=e.now(), limit=int(self.drain_seconds * 1e9)))
+        self.join(*[self.drainer(group, gentle=True, **fields) for group in groups])
+
+    def drainer(self, group: str, **fields: Any) -> Running:
+        """Start to read a group to its end."""
         fields = {"nack_share": 0.0, "prefetch": 1000, "drain_seconds": self.drain_seconds, **fields}
-        self.join(*[self.start("drain", group=group, **fields) for group in groups])
+        return self.start("drain", group=group, **fields)
 
     def report(self, surviving: frozenset[str] = EVERY_LEVEL, bus: Path | None = None) -> Report:
         """Judge everything written so far, and the files of `bus` when it lies in a directory."""

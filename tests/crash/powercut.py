@@ -28,6 +28,7 @@ from typing import Final
 
 from tests.crash.campaign import Total
 from tests.crash.experiment import Experiment
+from tests.crash.workers.work import OUTPUTS
 from tidings.testing.report import Report
 
 EXT4_IOC_SHUTDOWN: Final = 0x8004587D
@@ -35,6 +36,7 @@ NO_LOG_FLUSH: Final = 2
 IMAGE_BYTES: Final = 64 << 20  # the smallest that mkfs gives an ordinary journal
 CONTROL_CUTS: Final = 5  # one would do; five make a false alarm impossible
 GROUP: Final = "billing"
+POLICIES: Final = ((), ("transactions",), ("once", "timed"), ("transactions", "timed"))  # one after the other
 SURVIVES_POWER_LOSS: Final = frozenset({"disk", "quorum"})
 
 _pause = threading.Event().wait
@@ -90,7 +92,8 @@ def cut_once(where: Disk, seed: int, folder: Path, durability: str, promised: fr
     """
     rng = random.Random(seed)
     bus = where.mount / f"bus{seed}"
-    with Experiment(folder, f"file:{bus}?segment_bytes={1 << 18}") as experiment:
+    policies = POLICIES[seed % len(POLICIES)]
+    with Experiment(folder, f"file:{bus}?segment_bytes={1 << 18}", policies=policies) as experiment:
         experiment.complete("setup", group=GROUP, partitions=rng.randint(1, 2))
         for _ in range(2):
             experiment.start("publisher", seed=rng.getrandbits(32), durability=(durability,))
@@ -99,6 +102,9 @@ def cut_once(where: Disk, seed: int, folder: Path, durability: str, promised: fr
         _pause(rng.uniform(0.1, 0.3))
         _cut(where, experiment)
         experiment.drain([GROUP])
+        if "transactions" in policies:
+            experiment.drain(["ledger"], topic=OUTPUTS)
+        experiment.complete("account")
         report = experiment.report(promised, bus=bus)
     shutil.rmtree(bus)
     return report, experiment.kills

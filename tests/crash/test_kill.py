@@ -34,6 +34,22 @@ def test_nothing_acknowledged_is_lost_to_kill_9(seed: int, tmp_path: Path) -> No
     assert "lost 0, phantom 0, corrupt 0" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("policies", "told"),
+    [
+        ("transactions,timed,priorities", ["transactions committed", "outputs", "expired", "scheduled", "taken back"]),
+        ("dying,transactions", ["dead letters", "redriven", "transactions committed"]),
+        ("once,ordering", ["published again with the same id", "ordered keys", "partitions handed over"]),
+    ],
+)
+def test_delivery_policies_survive_kill_9(policies: str, told: list[str], tmp_path: Path) -> None:
+    done = program("tests.crash.campaign", "--runs", "3", "--policies", policies, TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lost 0, phantom 0, corrupt 0" in done.stdout
+    for what in told:
+        assert re.search(rf"{what} [1-9]", done.stdout), done.stdout
+
+
 def test_a_stopped_consumer_loses_its_lease_and_nothing_else(tmp_path: Path) -> None:
     done = program("tests.crash.campaign", "--runs", "1", "--stops", "1", TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr

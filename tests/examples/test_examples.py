@@ -295,6 +295,12 @@ def test_example(example: str, shell: Shell) -> None:
     assert shell.run(example) == expected, "the second run, on the same bus"
 
 
+@pytest.mark.timeout(240)  # dozens of processes, one after the other
+def test_the_examples_share_a_bus(shell: Shell) -> None:
+    for example in reversed(ALONE):
+        assert shell.run(example) == [line.strip() for line in ALONE[example].strip().splitlines()], example
+
+
 @pytest.mark.parametrize("example", sorted(TESTS))
 def test_tests_pass_and_are_those_of_the_guide(example: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / example)]

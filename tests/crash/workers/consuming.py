@@ -74,7 +74,6 @@ def drain(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
     deadline = e.now() + int(work.drain_seconds * 1e9)
     with Client(work.url) as client, subscribe(client, work) as subscription:
         handler = Handler(work, writer, subscription)
-        handler.gentle = True
         while e.now() < deadline:
             asked = e.now()
             messages = subscription.fetch(max_messages=500, timeout=work.quiet_seconds)

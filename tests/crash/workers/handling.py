@@ -33,7 +33,6 @@ class Handler:
         self.work, self.writer, self.subscription = work, writer, subscription
         self.rng = random.Random(work.seed)
         self.names: dict[str, Any] = {"group": work.group, "consumer": work.name}
-        self.gentle = False  # at the end poison is a message like any other
         self._transactions = 0
         self._mutex = threading.Lock()
 
@@ -71,13 +70,13 @@ class Handler:
         """What is to be done to this message: nothing, or to fail on it, to reject it, or to die of it."""
         body = message.data
         deed = body.get("deed", "") if isinstance(body, dict) and self.work.group == VICTIMS else ""
-        if self.work.age or (deed == "poison" and self.gentle):
+        if self.work.age or (deed == "poison" and self.work.gentle):
             return ""
         return str(deed)
 
     def take_time(self) -> None:
         """Hold messages in order for a while."""
-        if self.work.ordered and not self.gentle:
+        if self.work.ordered and not self.work.gentle:
             _pause(HANDLING_SECONDS)
 
     def close(self) -> None:
@@ -98,7 +97,7 @@ class Handler:
         for message in nacked:
             self.nack(message)
         rest = [message for message in rest if message not in nacked]
-        transactions = "transactions" in self.work.policies and self.work.topic != OUTPUTS and not self.gentle
+        transactions = "transactions" in self.work.policies and self.work.topic != OUTPUTS and not self.work.gentle
         if rest and transactions and self.rng.random() < 0.7:
             self._transact(rest)
         elif rest and self.rng.random() < 0.5:
@@ -128,7 +127,7 @@ class Handler:
     def reject(self, message: Delivery) -> None:
         """Make it a dead letter."""
         self.writer.append(e.Nacked(at=e.now(), id=self.id_of(message), requeue=False, **self.names))
-        if self._attempt(message, partial(message.nack, requeue=False, reason="hopeless")):
+        if self._attempt(message, partial(message.nack, requeue=False, reason="hopeless")) and self.work.acks_survive:
             self.writer.append(e.Rejected(at=e.now(), id=self.id_of(message), **self.names))
 
     def _ack(self, message: Delivery) -> None:

@@ -30,7 +30,7 @@ TOPIC: Final = "orders"
 OUTPUTS: Final = "invoices"  # where transactions publish
 SOMEDAY: Final = "someday"  # where messages wait that are not due before the end
 FAR_SECONDS: Final = 3600.0
-DEEDS: Final = {"fail": 0.03, "reject": 0.03, "poison": 0.002}  # what is done to such a share of the messages
+DEEDS: Final = {"fail": 0.03, "reject": 0.03, "poison": 0.001}  # what is done to such a share of the messages
 VICTIMS: Final = "billing"  # the group in which it is done
 
 
@@ -41,7 +41,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     """What one worker does. `name` is unique in the experiment, and the file name of its history.
 
     `policies`: what of `POLICIES` is tried. `resumes`: the publisher whose last messages are to be published again.
-    `age`: goes before the ids of messages that were sent back, which otherwise look like those that died.
+    `gentle`: poison is a message like any other. `age`: goes before the ids of messages that were sent back, which
+    otherwise look like those that died.
     """
 
     role: str
@@ -67,6 +68,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     policies: tuple[str, ...] = ()
     resumes: str = ""
     age: str = ""
+    gentle: bool = False
 
     @property
     def history(self) -> Path:

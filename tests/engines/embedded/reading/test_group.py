@@ -115,7 +115,6 @@ class TestSharing:
         assert data(found) == ["0", "3", "6", "9"]
         assert counts(one) == {"lag": 4, "acked": 6}
 
-
     @pytest.mark.parametrize("priorities", [(5,), (5, 9)])
     def test_what_is_new_is_not_forgotten_over_many_retries(self, one: Bus, priorities: tuple[int, ...]) -> None:
         """More of them are due than are claimed at once."""
@@ -194,13 +193,13 @@ class TestSettling:
     def test_settling_while_another_thread_makes_topics(self, one: Bus) -> None:
         feed = consumer(one, "t/*")
         for number in range(20):
-            one.create_topic(f"t/{number}", TopicOptions(partitions=32))
+            one.create_topic(f"t/{number}", TopicOptions(partitions=16))
         publish(one, "t/0", *map(str, range(50)))
         messages, errors = feed.poll(100), list[Exception]()
 
         def make() -> None:
-            for number in range(20, 60):
-                one.create_topic(f"t/{number}", TopicOptions(partitions=2))
+            for number in range(20, 40):
+                one.create_topic(f"t/{number}", TopicOptions())
 
         maker = threading.Thread(target=make)
         maker.start()

@@ -100,7 +100,9 @@ def _take(run: Execute, who: Member, home: int, now: float) -> bool:
     if run(held, (who.group, who.consumer, now, shards)).fetchall():
         return False
     run("INSERT OR REPLACE INTO assignments VALUES (?, ?, ?)", (who.group, home, who.consumer))
-    run(f"UPDATE pending SET due = 0 WHERE group_id = ? AND consumer IS NULL AND {_AMONG}", (who.group, shards))
+    # what a stopped one held is its no more, also when it goes on and renews
+    free = "UPDATE pending SET due = 0, consumer = NULL, lease = 0 WHERE group_id = ? AND consumer IS NOT ?"
+    run(f"{free} AND {_AMONG}", (who.group, who.consumer, shards))
     who.gained = True
     return True
 

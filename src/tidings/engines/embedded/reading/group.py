@@ -13,7 +13,7 @@ from msgspec import Struct
 from tidings.engines.embedded.bus import Bus
 from tidings.engines.embedded.catalog import Shard, Topic
 from tidings.engines.embedded.control.assignment import Member
-from tidings.engines.embedded.control.claims import Claim, Lost, Range, Span, Work
+from tidings.engines.embedded.control.claims import MAX_CLAIMS, Claim, Lost, Range, Span, Work
 from tidings.engines.embedded.control.outbox import Entry
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
 from tidings.engines.embedded.log.segments import LogGone
@@ -101,7 +101,8 @@ class GroupFeed(BaseFeed[M]):
         who = self._who()
         claims, spans, more = self._claim(who, limit, now, wait)
         try:
-            self._after_claim(who, claims, spans if more or sum(map(len, claims)) >= limit else {}, now)
+            more = more or len(claims) >= MAX_CLAIMS or sum(map(len, claims)) >= limit
+            self._after_claim(who, claims, spans if more else {}, now)
             return self._admit(claims, now)
         except DamagedData:
             raise
