@@ -17,6 +17,7 @@ from tidings import LeaseLost, Subscription
 from tidings.client.blocking.delivery import Delivery
 from tidings.testing import events as e
 
+MOST_OUTPUTS = 50  # of a transaction
 HANDLING_SECONDS = 0.005  # long enough for partitions to change hands in the middle of it
 
 _pause = threading.Event().wait
@@ -97,7 +98,7 @@ class Handler:
         for message in nacked:
             self.nack(message)
         rest = [message for message in rest if message not in nacked]
-        transactions = "transactions" in self.work.policies and self.work.topic != OUTPUTS and not self.work.gentle
+        transactions = "transactions" in self.work.policies and self.work.topic != OUTPUTS
         if rest and transactions and self.rng.random() < 0.7:
             self._transact(rest)
         elif rest and self.rng.random() < 0.5:
@@ -169,7 +170,7 @@ class Handler:
     # -- transactions
 
     def _transact(self, messages: Sequence[Delivery]) -> None:
-        if self.rng.random() < 0.4:
+        if self.work.gentle or self.rng.random() < 0.4:
             self.transaction(messages)
         else:
             for message in messages:
@@ -186,7 +187,8 @@ class Handler:
         fields = {"transaction": name, **self.names}
         try:
             with made as transaction:
-                for number in range(sum(self.rng.randint(0, 2) for _ in messages)):
+                outputs = sum(self.rng.randint(0, 2) for _ in messages)
+                for number in range(min(outputs, MOST_OUTPUTS)):
                     self._output(transaction, name, f"{name}>{number}")
                 transaction.ack()
                 if given_up:

@@ -74,19 +74,23 @@ class GroupFeed(BaseFeed[M]):
         super()._lose(shard)
 
     def _who(self) -> Member:
-        shards = list(self._shards.values())
-        if self._member is None:
-            numbers = msgspec.json.encode([shard.id for shard in shards]).decode()
-            self._member = who = Member(self._group, self._consumer, numbers, self.bus.options.lease_seconds)
-            if self._spec.ordering:
-                who.homes = {shard.id: shard.home for shard in shards}
-            if self._spec.priority_order:
-                priorities = sorted({shard.priority for shard in shards}, reverse=True)
-                who.levels = tuple(frozenset(s.id for s in shards if s.priority == each) for each in priorities)
+        who = self._member
+        if who is None:
+            self._member = who = self._make_member(list(self._shards.values()))
         unleased = self.bus.catalog.unleased
-        if unleased or self._member.unleased:
-            self._member.unleased = frozenset(shard.id for shard in shards if shard.topic in unleased)
-        return self._member
+        if unleased or who.unleased:
+            who.unleased = frozenset(shard.id for shard in list(self._shards.values()) if shard.topic in unleased)
+        return who
+
+    def _make_member(self, shards: Sequence[Shard]) -> Member:
+        numbers = msgspec.json.encode([shard.id for shard in shards]).decode()
+        who = Member(self._group, self._consumer, numbers, self.bus.options.lease_seconds)
+        if self._spec.ordering:
+            who.homes = {shard.id: shard.home for shard in shards}
+        if self._spec.priority_order:
+            priorities = sorted({shard.priority for shard in shards}, reverse=True)
+            who.levels = tuple(frozenset(s.id for s in shards if s.priority == each) for each in priorities)
+        return who
 
     # -- reading
 
