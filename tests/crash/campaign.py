@@ -26,7 +26,7 @@ import msgspec
 
 from tests.crash.experiment import Experiment, Running
 from tests.crash.workers.ending import AGAIN
-from tests.crash.workers.work import DRAIN_SECONDS, POLICIES, VICTIMS
+from tests.crash.workers.work import DRAIN_SECONDS, OUTPUTS, POLICIES, VICTIMS
 from tidings.testing.report import Figures, Policies, Report, policy_lines
 
 GROUPS: Final = ("billing", "audit")
@@ -38,6 +38,7 @@ SHARE_OF_MIXTURES: Final = 0.3  # of the runs that try more than one policy
 SEGMENT_BYTES: Final = 1 << 16  # small, so that segments are sealed and followed all the time
 DOSE_MESSAGES: Final = 8  # in hand at once: whoever dies of poison takes them along
 DOSES: Final = 16  # deaths of some poisonous messages
+PROGRESS_RUNS: Final = 50  # after so many a line says that it goes on: a minute or two
 REDRIVES_KILLED: Final = 2  # at most
 
 _pause = threading.Event().wait
@@ -168,11 +169,11 @@ def _end(experiment: Experiment, rng: random.Random, observer: Running) -> None:
     experiment.drain(GROUPS)
     if observer in experiment.running:
         experiment.finish(observer)
-    if "transactions" in experiment.policies:
-        experiment.drain(["ledger"], topic="invoices")
     if "dying" in experiment.policies:
         _redrive(experiment, rng)
         experiment.drain(GROUPS, age=AGAIN)
+    if "transactions" in experiment.policies:
+        experiment.drain(["ledger"], topic=OUTPUTS)
     experiment.complete("account")
 
 
@@ -245,6 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(tempfile.mkdtemp(prefix=f"tidings-crash-{seed}-"))
         report, kills = run(Plan(seed, folder, options.stops, options.drain_seconds, policies))
         total.add(report, kills)
+        if len(total.figures) % PROGRESS_RUNS == 0:
+            print(f"{len(total.figures)} runs, {total.violations.total()} violations", file=sys.stderr, flush=True)
         if not report.ok:
             print(f"seed {seed} (repeat with --runs 1 --seed {seed}; files in {folder}):\n{report}\n", flush=True)
             if not options.keep_going:

@@ -301,7 +301,14 @@ class Bus:
         return level[_partition(found, record)]
 
     def find_shard(self, topic: str, number: int | None) -> Shard | None:
-        """Return a shard of a topic by its number."""
+        """Return a shard of a topic by its number; None when there is no such topic any more."""
+        shard = self._known_shard(topic, number)
+        if shard is None:  # others may have made it
+            self.catalog.load()
+            shard = self._known_shard(topic, number)
+        return shard
+
+    def _known_shard(self, topic: str, number: int | None) -> Shard | None:
         found = self.catalog.topics.get(topic)
         return next((shard for shard in found.shards if shard.id == number), None) if found else None
 
