@@ -238,6 +238,11 @@ async def test_what_dies_again_is_not_sent_back_twice(bus: Bus, monkeypatch: pyt
     monkeypatch.setattr(blocking_runtime, "pause", lambda seconds: wait_for(lambda: listener.failed == len(sent)))
     monkeypatch.setattr(runtime, "pause", lambda seconds: until(lambda: listener.failed == len(sent)))
     dead = client.dead_letters("t")
+
+    async def all_are_there() -> bool:
+        return await dead.count() == 5
+
+    await until(all_are_there)  # the listener's thread may be moving them at this moment
     assert await dead.redrive(later, rate=1, on_progress=sent.append) == 5
     await until(lambda: listener.failed == 5)
     await listener.stop()

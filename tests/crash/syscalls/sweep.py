@@ -124,7 +124,7 @@ class Place:
         with self.experiment as experiment:
             if self.sweep.deed == "publish_once":
                 self.run("publish_once", ())
-            experiment.drain(["billing"], quiet_seconds=QUIET_SECONDS)
+            experiment.drain(["billing"], quiet_seconds=QUIET_SECONDS, policies=())
             if "transactions" in self.sweep.policies:
                 experiment.drain(["ledger"], quiet_seconds=QUIET_SECONDS, topic=OUTPUTS)
             experiment.complete("account")

@@ -18,7 +18,7 @@ from tidings.engines.embedded.control.database import Control
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, WouldBlock
 from tidings.errors import Closed, PublishUnknown
 from tidings.model.message import Message, Record
-from tidings.model.options import Durability, SubscriptionSpec, TopicOptions
+from tidings.model.options import Durability, PublishOptions, SubscriptionSpec, TopicOptions
 from tidings.model.topics import parse_topics
 from tidings.model.url import parse_url
 from tidings.spi import AsyncFeed, Settlement
@@ -49,7 +49,7 @@ async def reader(engine: AsyncEmbeddedEngine, group: str | None = None, topic: s
 
 
 async def publish(engine: AsyncEmbeddedEngine, *data: str) -> None:
-    await engine.publish("a", records(*data), Durability.OS)
+    await engine.publish("a", records(*data), PublishOptions(Durability.OS))
 
 
 def data(messages: list[Message]) -> list[Any]:
@@ -224,7 +224,7 @@ async def test_a_publish_in_a_thread_wakes_the_loop(tmp_path: Path, url: str) ->
     for text in ("one", "two", "three"):
         waiting = asyncio.ensure_future(feed.fetch(1, None))
         await asyncio.wait([waiting], timeout=0.01)
-        publishing = threading.Thread(target=engine._engine.publish, args=("a", records(text), level))
+        publishing = threading.Thread(target=engine._engine.publish, args=("a", records(text), PublishOptions(level)))
         publishing.start()
         assert data(await asyncio.wait_for(waiting, 20)) == [text]
         publishing.join(10)
@@ -272,10 +272,10 @@ async def test_disk_is_synced_in_a_thread_before_the_receipt(
     monkeypatch.setattr(aio, "sync", sync)
     await publish(engine, "y")
     assert syncs == []
-    (receipt,) = await engine.publish("a", records("z"), Durability.DISK)
+    (receipt,) = await engine.publish("a", records("z"), PublishOptions(Durability.DISK))
     assert (receipt.offset, receipt.durability, syncs) == (2, Durability.DISK, [False])
     with pytest.raises(PublishUnknown):
-        await engine.publish("a", records("z"), Durability.DISK)
+        await engine.publish("a", records("z"), PublishOptions(Durability.DISK))
 
 
 async def test_it_is_the_blocking_engine_awaited(engine: AsyncEmbeddedEngine) -> None:

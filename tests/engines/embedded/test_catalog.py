@@ -136,14 +136,14 @@ FORKING = """
     from tidings.engines.embedded import catalog
     from tidings.engines.embedded.bus import Bus, BusOptions
     from tidings.model.message import Record
-    from tidings.model.options import Durability
+    from tidings.model.options import Durability, PublishOptions
     bus = Bus(Path(sys.argv[1]), BusOptions())
     bus.create_topic("orders", None)
     with catalog._making:  # as another thread would hold it
         child = os.fork()
         if child == 0:
             signal.alarm(5)  # whoever waits for ever is killed
-            bus.append("orders", [Record("id", "t", b"x")], Durability.OS)
+            bus.append("orders", [Record("id", "t", b"x")], PublishOptions(Durability.OS))
             os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
@@ -158,10 +158,10 @@ def test_equal_keys_share_a_shard_and_others_take_turns(open_catalog: OpenCatalo
     one, other = open_catalog(), open_catalog()
     topic, _ = one.create("orders", TopicOptions(partitions=4))
     keys = [f"user{number}" for number in range(100)]
-    places = [topic.shard_for(key).partition for key in keys]
-    assert places == [other.find("orders").shard_for(key).partition for key in keys]
+    places = [topic.partition_for(key) for key in keys]
+    assert places == [other.find("orders").partition_for(key) for key in keys]
     assert set(places) == {0, 1, 2, 3}
-    assert sorted(topic.shard_for(None).partition for _ in range(8)) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert sorted(topic.partition_for(None) for _ in range(8)) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_logs_are_made_and_files_opened_only_when_used(

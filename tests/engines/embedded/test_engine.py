@@ -27,7 +27,7 @@ from tidings.errors import (
 )
 from tidings.model.capability import Capability
 from tidings.model.message import Message, Record
-from tidings.model.options import Durability, SubscriptionSpec, TopicOptions
+from tidings.model.options import Durability, PublishOptions, SubscriptionSpec, TopicOptions
 from tidings.model.topics import parse_topics
 from tidings.model.url import parse_url
 from tidings.spi import Settlement
@@ -58,6 +58,10 @@ def engine(opened: Open, bus_url: str) -> EmbeddedEngine:
 
 def records(*data: str) -> list[Record]:
     return [Record(f"id-{text}", "text/plain; charset=utf-8", text.encode()) for text in data]
+
+
+def at(durability: Durability) -> PublishOptions:
+    return PublishOptions(durability)
 
 
 def spec(*patterns: str, **options: Any) -> SubscriptionSpec:
@@ -94,11 +98,11 @@ def test_the_last_one_closes_the_bus(opened: Open, tmp_path: Path) -> None:
     for turn in range(TURNS):
         one, other = opened(url), opened(url)
         feed = other.subscribe(spec("a", group="g"), Message)
-        other.publish("a", records("x"), Durability.DISK)
+        other.publish("a", records("x"), at(Durability.DISK))
         assert len(feed.fetch(2, 0)) == 2 - (turn == 0)
         one.close()
         one.close()
-        assert other.publish("a", records("y"), Durability.DISK)[0].offset == 2 * turn + 1
+        assert other.publish("a", records("y"), at(Durability.DISK))[0].offset == 2 * turn + 1
         other.close()
     assert descriptors() - before < TURNS
 
@@ -148,14 +152,14 @@ def test_an_option_that_no_bus_can_keep_is_refused(opened: Open, tmp_path: Path,
 def test_the_levels_are_what_they_say(opened: Open, tmp_path: Path) -> None:
     memory, disk = opened("memory:"), opened(f"file:{tmp_path}/a")
     assert (memory.name, memory.default_durability) == ("memory", Durability.MEMORY)
-    assert (disk.name, disk.default_durability) == ("file", Durability.DISK)
+    assert (disk.name, disk.default_durability) == ("file", at(Durability.DISK))
     assert opened(f"file:{tmp_path}/b?durability=os").default_durability is Durability.OS
-    for level in (Durability.OS, Durability.DISK):
-        assert disk.publish("a", records("x"), level)[0].durability is level
+    for level in (Durability.OS, at(Durability.DISK)):
+        assert disk.publish("a", records("x"), at(level))[0].durability is level
         with pytest.raises(UnsupportedFeature, match="file:"):
-            memory.publish("a", records("x"), level)
-    assert disk.publish("a", records("x"), Durability.MEMORY)[0].durability is Durability.OS, "it is never worse"
-    assert memory.publish("a", records("x"), Durability.MEMORY)[0].offset == 0, "what was refused was not stored"
+            memory.publish("a", records("x"), at(level))
+    assert disk.publish("a", records("x"), at(Durability.MEMORY))[0].durability is Durability.OS, "it is never worse"
+    assert memory.publish("a", records("x"), at(Durability.MEMORY))[0].offset == 0, "what was refused was not stored"
     assert disk.capabilities - memory.capabilities >= {Capability.DISK_DURABILITY, Capability.PROCESSES}
     assert memory.capabilities < disk.capabilities
 
@@ -164,7 +168,7 @@ def test_only_disk_syncs(opened: Open, tmp_path: Path, monkeypatch: pytest.Monke
     """One sync for a whole batch, on each partition that it went to; none on level `os`."""
     engine = opened(f"file:{tmp_path}/bus")
     engine.create_topic("a", TopicOptions())
-    engine.publish("a", records("first"), Durability.DISK)
+    engine.publish("a", records("first"), at(Durability.DISK))
     real, syncs = os.fdatasync, list[int]()
 
     def sync(fd: int) -> None:
@@ -172,25 +176,25 @@ def test_only_disk_syncs(opened: Open, tmp_path: Path, monkeypatch: pytest.Monke
         real(fd)
 
     monkeypatch.setattr(os, "fdatasync", sync)
-    engine.publish("a", records("x"), Durability.OS)
+    engine.publish("a", records("x"), at(Durability.OS))
     assert syncs == []
-    engine.publish("a", records("x", "y", "z"), Durability.DISK)
+    engine.publish("a", records("x", "y", "z"), at(Durability.DISK))
     assert len(syncs) == 1
 
 
 def test_a_sync_that_fails_names_every_message(opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = opened(f"file:{tmp_path}/bus")
-    engine.publish("a", records("before"), Durability.DISK)
+    engine.publish("a", records("before"), at(Durability.DISK))
 
     def fail(fd: int) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "fdatasync", fail)
     with pytest.raises(PublishUnknown, match="Input/output") as told:
-        engine.publish("a", records("x", "y"), Durability.DISK)
+        engine.publish("a", records("x", "y"), at(Durability.DISK))
     assert told.value.message_ids == ("id-x", "id-y")
     monkeypatch.undo()
-    assert engine.publish("a", records("again"), Durability.DISK)[0].durability is Durability.DISK
+    assert engine.publish("a", records("again"), at(Durability.DISK))[0].durability is Durability.DISK
 
 
 # -- topics and groups
@@ -212,7 +216,7 @@ def test_topics_are_listed_by_name(engine: EmbeddedEngine) -> None:
 
 def test_a_topic_says_what_it_holds(engine: EmbeddedEngine) -> None:
     engine.create_topic("a", TopicOptions(retention_messages=1000))
-    engine.publish("a", records("x", "y"), engine.default_durability)
+    engine.publish("a", records("x", "y"), at(engine.default_durability))
     (info,) = engine.topics(["a"])
     (partition,) = info.partitions
     assert (partition.first_offset, partition.next_offset, info.messages) == (0, 2, 2)
@@ -220,7 +224,7 @@ def test_a_topic_says_what_it_holds(engine: EmbeddedEngine) -> None:
 
 
 def test_a_group_stands_where_it_was_put(engine: EmbeddedEngine) -> None:
-    engine.publish("a/x", records("1", "2", "3"), engine.default_durability)
+    engine.publish("a/x", records("1", "2", "3"), at(engine.default_durability))
     engine.create_group(spec("a/*", group="g", start="beginning"))
     engine.create_group(spec("b", group="h"))
     assert [(info.group, info.topic, info.lag) for info in engine.groups()] == [("g", "a/x", 3), ("h", "b", 0)]
@@ -250,14 +254,14 @@ def test_fetch_waits_as_long_as_it_is_told_and_no_longer(engine: EmbeddedEngine)
     found: list[Message] = []
     reader = threading.Thread(target=lambda: found.extend(feed.fetch(5, None)), daemon=True)
     reader.start()
-    engine.publish("a", records("x", "y"), engine.default_durability)
+    engine.publish("a", records("x", "y"), at(engine.default_durability))
     reader.join(10)
     assert [message.data for message in found] == ["x", "y"]
 
 
 def test_a_consumer_settles_through_its_feed(engine: EmbeddedEngine) -> None:
     feed = engine.subscribe(spec("a", group="g"), Message)
-    engine.publish("a", records("x", "y", "z"), engine.default_durability)
+    engine.publish("a", records("x", "y", "z"), at(engine.default_durability))
     assert feed.renew_every == engine.bus.options.lease_seconds / 3
     one, two, three = feed.fetch(3, 1)
     feed.settle([Settlement(one, "ack"), Settlement(two, "nack"), Settlement(three, "reject")])
@@ -265,7 +269,7 @@ def test_a_consumer_settles_through_its_feed(engine: EmbeddedEngine) -> None:
     assert (again.data, again.attempt) == ("y", 2)
     feed.renew()
     (info,) = engine.groups("a")
-    assert (info.lag, info.held, info.rejected) == (1, 1, 1)
+    assert (info.lag, info.held, info.dead, info.acked, info.failed) == (1, 1, 1, 1, 2)
     feed.close()
     feed.close()
     assert engine.groups("a")[0].held == 0
@@ -291,7 +295,7 @@ def test_closing_ends_every_call(engine: EmbeddedEngine) -> None:
     reader.join(10)
     assert len(ended) == 1
     calls: list[Callable[[], object]] = [
-        lambda: engine.publish("a", records("x"), engine.default_durability),
+        lambda: engine.publish("a", records("x"), at(engine.default_durability)),
         lambda: engine.subscribe(spec("a"), Message),
         lambda: engine.create_topic("b", TopicOptions()),
         lambda: engine.drop_topic("a"),
@@ -349,7 +353,7 @@ def test_looking_at_many_topics_keeps_few_files_open(
         return len([link for link in links if link.startswith(str(tmp_path)) and link.endswith(".log")])
 
     for number in range(6):
-        engine.publish(f"t/{number}", records("x"), Durability.OS)
+        engine.publish(f"t/{number}", records("x"), at(Durability.OS))
     assert open_logs() == 2
     assert len(engine.topics()) == 6
     assert open_logs() == 2

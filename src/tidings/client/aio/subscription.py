@@ -325,7 +325,7 @@ class AsyncSubscription:
             self._settled(unsettled, action, len(lost.offsets))
             self._settled(followers, "release", 0)
             raise
-        except BaseException:
+        except Exception:  # not when cancelled: it may take effect yet
             self._buffer.extendleft(reversed(followers))
             raise
         self._settled(unsettled, action, 0)

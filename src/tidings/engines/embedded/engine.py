@@ -24,7 +24,7 @@ from tidings.engines.embedded.log.syncing import Point
 from tidings.engines.embedded.reading.group import GroupFeed
 from tidings.engines.embedded.reading.start import bind, start_offset
 from tidings.engines.embedded.reading.tail import TailFeed
-from tidings.engines.embedded.waking.board import TOPICS_CHANGED
+from tidings.engines.embedded.waking.board import ROOM_MADE, TOPICS_CHANGED
 from tidings.errors import (
     Closed,
     GroupNotFound,
@@ -140,10 +140,12 @@ class EmbeddedEngine:
         bus = self.bus
         topic = bus.catalog.alter(name, options)
         bus.hub.announce_change(TOPICS_CHANGED)
+        bus.hub.announce_change(ROOM_MADE)
         return self._describe(topic)
 
     def drop_topic(self, name: str) -> None:
         self.bus.drop_topic(name)
+        self.bus.hub.announce_change(ROOM_MADE)
 
     def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]:
         bus = self.bus

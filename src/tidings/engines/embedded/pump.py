@@ -83,7 +83,7 @@ class Pump:
             return
         if wait <= 0:
             raise WouldBlock
-        if self._turn.acquire(blocking=False):
+        if self._turn.acquire(timeout=wait):  # what another thread moves just now is to be seen, too
             try:
                 self._run(wall)
             finally:

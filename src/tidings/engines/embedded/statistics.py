@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from tidings.engines.embedded import flow
 from tidings.engines.embedded.bus import Bus
@@ -11,7 +12,7 @@ from tidings.engines.embedded.control.groups import Standing
 from tidings.engines.embedded.disk.room import KEEP_FREE_BYTES
 from tidings.engines.embedded.log.segments import LogGone
 from tidings.engines.embedded.reading.start import start_offset
-from tidings.errors import DamagedData, EngineError, TopicNotFound
+from tidings.errors import DamagedData, EngineError, GroupNotFound, TopicNotFound
 from tidings.model.topics import Pattern
 from tidings.spi import GroupInfo, TopicStatistics
 
@@ -23,7 +24,8 @@ def all_groups(bus: Bus, topic: str | None) -> list[GroupInfo]:
         patterns = [Pattern.from_stored(text) for text in stored]
         for name, each in sorted(bus.catalog.topics.items()):
             if (topic is None or name == topic) and any(pattern.matches(name) for pattern in patterns):
-                found.append(_info(bus, group, each)[0])
+                with suppress(GroupNotFound):  # dropped meanwhile
+                    found.append(_info(bus, group, each)[0])
     return found
 
 
@@ -50,6 +52,7 @@ def _age(bus: Bus, topic: Topic, standing: Standing) -> float:
     for shard in topic.shards:
         if shard.id in standing.oldest:
             try:
+                bus.catalog.use(shard)
                 batches = shard.log.read(standing.oldest[shard.id])
             except (DamagedData, LogGone):
                 continue
@@ -65,7 +68,10 @@ def of_topic(bus: Bus, topic: Topic, window: float) -> TopicStatistics:
         recent = sum(ends[shard.id] - shard.log.find_time(int(since * 1e9)) for shard in topic.shards)
     except LogGone:
         raise TopicNotFound(topic.name) from None
-    pairs = [_info(bus, group, topic) for group in flow.groups_of(bus, topic.name)]
+    pairs = []
+    for group in flow.groups_of(bus, topic.name):
+        with suppress(GroupNotFound):  # dropped meanwhile
+            pairs.append(_info(bus, group, topic))
     infos = [info for info, _ in pairs]
     acks, fails = sum(standing.ack_rate for _, standing in pairs), sum(standing.fail_rate for _, standing in pairs)
     return TopicStatistics(

@@ -144,13 +144,13 @@ async def test_a_failed_message_holds_back_its_key(place: Place) -> None:
     async with manual(place, client, ordering=True) as subscription:
         (failed,) = await take(subscription, 1)
         nacked = time.monotonic()
-        await failed.nack(delay_seconds=0.2)
+        await failed.nack(delay_seconds=0.4)
         others = await take(subscription, 2)
         assert data(others) == ["b1", "b2"]
         await subscription.ack(others)
         assert time.monotonic() - nacked < 5
         found = await take(subscription, 3)
-        assert time.monotonic() - nacked >= 0.2
+        assert time.monotonic() - nacked >= 0.4
         assert [(message.data, message.attempt) for message in found] == [("a1", 2), ("a2", 1), ("a3", 1)]
         await subscription.ack(found)
     await expect_end(place, client)
@@ -165,7 +165,7 @@ async def test_messages_without_a_key_wait_for_each_other(place: Place) -> None:
         await client.publish(place.topic(), value, partition_key=key)
     async with manual(place, client, ordering=True) as subscription:
         (failed,) = await take(subscription, 1)
-        await failed.nack(delay_seconds=0.15)
+        await failed.nack(delay_seconds=0.4)
         assert data(await take(subscription, 4)) == ["a", "1", "2", "3"]
 
 

@@ -265,10 +265,10 @@ async def test_a_temporary_subscription_waits_for_the_delay(place: Place) -> Non
         await client.publish_batch(place.topic(), ["slow", "fast"])
         slow, fast = await take(subscription, 2)
         nacked = time.monotonic()
-        await slow.nack(delay_seconds=0.2)
+        await slow.nack(delay_seconds=0.4)
         await fast.nack(delay_seconds=0)
         assert data(await take(subscription, 2)) == ["fast", "slow"]
-        assert time.monotonic() - nacked >= 0.2
+        assert time.monotonic() - nacked >= 0.4
 
 
 @case(Capability.GROUPS, Capability.DEAD_LETTERS)
