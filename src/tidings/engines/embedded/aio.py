@@ -13,14 +13,12 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tidings.engines.embedded.catalog import Log, Topic
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, WouldBlock
 from tidings.engines.embedded.engine import EmbeddedEngine, place_of, sync
 from tidings.engines.embedded.log.syncing import Point
-from tidings.engines.embedded.reading.group import GroupFeed
-from tidings.engines.embedded.reading.tail import TailFeed
 from tidings.engines.embedded.waking.board import LOOK_SECONDS
 from tidings.engines.embedded.waking.hub import Hub, Listener
 from tidings.errors import Closed, TopicFull
@@ -28,6 +26,10 @@ from tidings.model.message import Receipt, Record
 from tidings.model.options import Durability, PublishOptions, Start, SubscriptionSpec, TopicOptions
 from tidings.model.url import URL
 from tidings.spi import AsyncFeed, AsyncFullEngine, GroupInfo, M, Output, Settlement, TopicInfo, TopicStatistics
+
+if TYPE_CHECKING:
+    from tidings.engines.embedded.reading.group import GroupFeed
+    from tidings.engines.embedded.reading.tail import TailFeed
 
 THREADS = 4
 """Threads for what may wait. Syncs of one log are shared anyway; more would only queue for the same disk."""

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -21,9 +21,6 @@ from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
 from tidings.engines.embedded.flow import Vacancy
 from tidings.engines.embedded.log.segments import LogGone
 from tidings.engines.embedded.log.syncing import Point
-from tidings.engines.embedded.reading.group import GroupFeed
-from tidings.engines.embedded.reading.start import bind, start_offset
-from tidings.engines.embedded.reading.tail import TailFeed
 from tidings.engines.embedded.waking.board import ROOM_MADE, TOPICS_CHANGED
 from tidings.errors import (
     Closed,
@@ -52,6 +49,10 @@ from tidings.spi import (
     TopicInfo,
     TopicStatistics,
 )
+
+if TYPE_CHECKING:
+    from tidings.engines.embedded.reading.group import GroupFeed
+    from tidings.engines.embedded.reading.tail import TailFeed
 
 ON_DISK = {Capability.OS_DURABILITY, Capability.DISK_DURABILITY, Capability.PROCESSES}
 """What `file:` can do and `memory:` cannot."""
@@ -231,6 +232,9 @@ class EmbeddedEngine:
 
     def feed(self, spec: SubscriptionSpec, message_type: type[M]) -> TailFeed[M] | GroupFeed[M]:
         """Open a feed, to be closed with the engine at the latest."""
+        from tidings.engines.embedded.reading.group import GroupFeed  # slow to load, and who publishes reads nothing
+        from tidings.engines.embedded.reading.tail import TailFeed
+
         kind = TailFeed if spec.group is None else GroupFeed
         feed = kind(self.bus, spec, message_type)
         self._feeds.add(feed)
@@ -239,6 +243,8 @@ class EmbeddedEngine:
     # -- groups
 
     def create_group(self, spec: SubscriptionSpec) -> None:
+        from tidings.engines.embedded.reading.start import bind
+
         bind(self.bus, spec)
 
     def drop_group(self, group: str) -> None:
@@ -251,6 +257,8 @@ class EmbeddedEngine:
         shards = bus.catalog.find(topic).shards
         if not any(Pattern.from_stored(pattern).matches(topic) for pattern in bus.groups.bindings().get(group, ())):
             raise GroupNotFound(group, topic)
+        from tidings.engines.embedded.reading.start import start_offset
+
         starts = {shard.id: start_offset(bus, shard, start) for shard in shards}
         bus.groups.seek(group, starts, bus.clock.monotonic())
         bus.announce_groups()
