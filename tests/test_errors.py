@@ -20,6 +20,8 @@ from tidings.errors import (
     PublishUnknown,
     StorageFull,
     TidingsError,
+    TooManySubscribers,
+    TopicFull,
     TopicNotFound,
     UsageError,
 )
@@ -41,12 +43,13 @@ def test_a_usage_error_is_a_value_error() -> None:
 
 def test_only_what_may_go_away_is_retryable() -> None:
     retryable = {each for each in ALL if getattr(each, "retryable", False)}
-    assert retryable == {StorageFull, BusBusy, PublishUnknown}
+    assert retryable == {StorageFull, TopicFull, BusBusy, PublishUnknown}
 
 
 def test_what_was_certainly_not_stored_is_publish_failed() -> None:
     assert issubclass(StorageFull, PublishFailed)
     assert issubclass(BusBusy, PublishFailed)
+    assert issubclass(TopicFull, PublishFailed)
     assert not issubclass(PublishUnknown, PublishFailed)
 
 
@@ -55,6 +58,9 @@ def test_errors_name_the_argument_and_the_way_out() -> None:
     assert "create_topic('x')" in str(TopicNotFound("x"))
     assert "create_group()" in str(GroupNotFound("g", "t"))
     assert "max_message_bytes" in str(MessageTooLarge(10, 5))
+    assert "group 'g'" in str(TopicFull("t", 5, "g"))
+    assert "drop_group()" in str(TopicFull("t", 5, "g"))
+    assert "max_subscribers" in str(TooManySubscribers("t", 5))
 
 
 def test_fields_are_for_programs() -> None:
@@ -65,3 +71,6 @@ def test_fields_are_for_programs() -> None:
     assert lost.offsets == tuple(range(9))
     assert str(lost).count(", ") < 9
     assert PublishUnknown("x", ("id1",)).message_ids == ("id1",)
+    full = TopicFull("t", 5, "g")
+    assert (full.topic, full.max_length, full.group) == ("t", 5, "g")
+    assert (TooManySubscribers("t", 5).topic, TooManySubscribers("t", 5).limit) == ("t", 5)

@@ -8,7 +8,30 @@ from tidings import spi
 from tidings.engines.embedded.aio import AsyncEmbeddedEngine
 from tidings.engines.embedded.engine import EmbeddedEngine
 from tidings.model.options import TopicOptions
-from tidings.spi import AsyncEngine, AsyncFeed, AsyncGroups, Engine, Feed, Groups, PartitionInfo, TopicInfo
+from tidings.spi import (
+    AsyncEngine,
+    AsyncFeed,
+    AsyncGroups,
+    AsyncScheduling,
+    AsyncSchemas,
+    AsyncStatistics,
+    Engine,
+    Feed,
+    Groups,
+    PartitionInfo,
+    Scheduling,
+    Schemas,
+    Statistics,
+    TopicInfo,
+)
+
+ABILITIES = {
+    Groups: AsyncGroups,
+    Schemas: AsyncSchemas,
+    Scheduling: AsyncScheduling,
+    Statistics: AsyncStatistics,
+}
+"""What an engine may be able to do beyond what every engine must, in both colours."""
 
 
 def methods(protocol: type) -> dict[str, list[str]]:
@@ -22,7 +45,7 @@ def test_an_engine_needs_at_most_eight_methods() -> None:
 
 
 def test_every_required_method_says_what_it_promises() -> None:
-    for protocol in (Engine, Feed, Groups):
+    for protocol in (Engine, Feed, *ABILITIES):
         for name in methods(protocol):
             assert inspect.getdoc(getattr(protocol, name)), f"{protocol.__name__}.{name}"
 
@@ -30,12 +53,13 @@ def test_every_required_method_says_what_it_promises() -> None:
 def test_the_two_colours_are_the_same_contract() -> None:
     assert methods(Engine) == methods(AsyncEngine)
     assert methods(Feed) == methods(AsyncFeed)
-    assert methods(Groups) == methods(AsyncGroups)
+    for blocking, asynchronous in ABILITIES.items():
+        assert methods(blocking) == methods(asynchronous)
     assert all(inspect.iscoroutinefunction(getattr(AsyncEngine, name)) for name in methods(AsyncEngine))
 
 
 def test_the_embedded_engine_has_what_is_asked() -> None:
-    for protocol in (Engine, Groups):
+    for protocol in (Engine, *ABILITIES):
         for name, parameters in methods(protocol).items():
             assert list(inspect.signature(getattr(EmbeddedEngine, name)).parameters) == parameters
             assert inspect.iscoroutinefunction(getattr(AsyncEmbeddedEngine, name))

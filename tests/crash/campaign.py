@@ -37,7 +37,7 @@ SHARE_OF_STOPS: Final = 0.1  # a run with a stopped consumer takes its lease, th
 SHARE_OF_MIXTURES: Final = 0.3  # of the runs that try more than one policy
 SEGMENT_BYTES: Final = 1 << 16  # small, so that segments are sealed and followed all the time
 DOSE_MESSAGES: Final = 8  # in hand at once: whoever dies of poison takes them along
-DOSES: Final = 16  # deaths of some poisonous messages
+POISON_SECONDS: Final = 1.0  # enough for the deaths of some poisonous messages
 PROGRESS_RUNS: Final = 50  # after so many a line says that it goes on: a minute or two
 REDRIVES_KILLED: Final = 2  # at most
 
@@ -179,10 +179,12 @@ def _end(experiment: Experiment, rng: random.Random, observer: Running) -> None:
 
 def _take_the_poison(experiment: Experiment) -> None:
     """One consumer after the other dies of what is left of it, until it is no more, or for a while."""
-    for _ in range(DOSES):
+    end = time.monotonic() + POISON_SECONDS
+    while (left := end - time.monotonic()) > 0:
         victim = experiment.drainer(VICTIMS, prefetch=DOSE_MESSAGES)
-        victim.wait()
-        if victim not in experiment.fallen() or victim.exit != -signal.SIGKILL:
+        if victim.wait(left) is None:
+            experiment.kill(victim)
+        elif victim not in experiment.fallen() or victim.exit != -signal.SIGKILL:
             return
 
 

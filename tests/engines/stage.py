@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tidings.engines.embedded.bus import Bus, BusOptions
+from tidings.engines.embedded.control.outbox import Entry
+from tidings.engines.embedded.log.filelog import FileLog
 from tidings.engines.embedded.reading.group import GroupFeed
 from tidings.engines.embedded.reading.tail import TailFeed
+from tidings.errors import BusBusy
 from tidings.model.message import Message, Receipt, Record
 from tidings.model.options import NORMAL_PRIORITY, Durability, PublishOptions, SubscriptionSpec
 from tidings.model.topics import parse_topics
@@ -121,3 +127,59 @@ def counts(bus: Bus, topic: str = "orders", group: str = "billing") -> dict[str,
     ends = {shard.id: shard.log.end() for shard in bus.topic(topic).shards}
     standing = bus.groups.standing(bus.groups.find(group), ends, bus.clock.monotonic())
     return {name: count for name, count in [("lag", standing.lag), *standing.counts.items()] if count}
+
+
+class Died(BaseException):
+    """The process was killed here."""
+
+
+def stage(bus: Bus, topic: str, *data: str, due: float = 1.0, **options: Any) -> list[int]:
+    """Stage messages that are due."""
+    entries = [Entry(topic=topic, record=record, priority=5, due=due, **options) for record in records(*data)]
+    return bus.outbox.add(entries, 1.0, False)
+
+
+def run(bus: Bus) -> None:
+    bus.pump.hurry()
+    bus.pump.run()
+
+
+def rows(bus: Bus) -> list[tuple[str, int | None]]:
+    """What is staged: its topic, and who moves it."""
+    return [(topic, mover) for topic, mover in bus.control.read("SELECT topic, mover FROM staged ORDER BY id")]
+
+
+def polled(feed: GroupFeed[Message], limit: int = 100) -> list[Message]:
+    """Everything that a consumer gets as long as it is ready; a poll may find nothing and be ready for more."""
+    found: list[Message] = []
+    for _ in range(500):
+        some = feed.poll(limit)
+        found += some
+        if not some and not feed.is_ready():
+            break
+    return found
+
+
+def busy(*_: object, **__: object) -> Any:
+    raise BusBusy("a stopped process holds the lock")
+
+
+@contextmanager
+def killed_at(buses: Buses, bus: Bus, step: str) -> Iterator[None]:
+    """Let a process die in the middle of moving: before or after one step, with nothing cleaned up."""
+    part, name, when = step.split()
+    owner: Any = {"outbox": bus.outbox, "bus": bus, "log": FileLog, "pump": bus.pump}[part]
+    real = getattr(owner, name)
+
+    def die(*arguments: Any, **options: Any) -> Any:
+        if when == "after":
+            real(*arguments, **options)
+        raise Died
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, die)
+        if step != "outbox let_go before":
+            patch.setattr(bus.outbox, "let_go", lambda *_, **__: None)  # the dead let nothing go
+        with pytest.raises(Died):
+            yield
+    buses.kill(bus)

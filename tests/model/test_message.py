@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tidings.model.codec import BYTES, JSON
-from tidings.model.message import Message, Receipt, Record, StoredRecord
+from tidings.model.message import Message, Receipt, Record, StoredRecord, set_expiry
 from tidings.model.options import Durability
 
 
@@ -47,3 +47,30 @@ def test_a_receipt_cannot_be_changed() -> None:
     receipt = Receipt("id1", "t", 0, 5, Durability.DISK)
     with pytest.raises(AttributeError):
         receipt.offset = 6  # type: ignore[misc]
+
+
+def test_what_few_messages_have_is_in_one_field() -> None:
+    plain, expiring = Record("a", JSON, b"1"), Record("b", JSON, b"1", extra={"expires": 50.0, "staged": 7})
+    assert (plain.expires_at, expiring.expires_at) == (None, 50.0)
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(expiring), type=StoredRecord)
+    assert message(stored).expires_at == 50.0
+    assert message(StoredRecord("a", JSON, b"1")).expires_at is None
+
+
+def test_a_record_expires_at_the_earlier_of_two_times() -> None:
+    records = [
+        Record("a", JSON, b"1", extra={"staged": 7}),
+        *(Record("b", JSON, b"1", extra={"expires": t}) for t in (5.0, 99.0)),
+    ]
+    set_expiry(records, 50.0)
+    assert [record.expires_at for record in records] == [50.0, 5.0, 50.0]
+    assert records[0].extra == {"staged": 7, "expires": 50.0}
+
+
+def test_a_message_has_the_usual_priority_unless_it_says_so() -> None:
+    assert message(StoredRecord("a", JSON, b"1")).priority == 5
+
+
+def test_a_receipt_of_something_scheduled_names_its_number() -> None:
+    stored, scheduled = Receipt("a", "t", 0, 5, Durability.OS), Receipt("a", "t", -1, -1, Durability.OS, False, 7)
+    assert (stored.duplicate, stored.scheduled, scheduled.scheduled) == (False, None, 7)

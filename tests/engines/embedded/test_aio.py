@@ -13,7 +13,7 @@ import pytest
 from tests.engines.child import Child
 from tidings import Client
 from tidings.engines.embedded import aio
-from tidings.engines.embedded.aio import AsyncEmbeddedEngine, LoopFeed, Threads, open_engine
+from tidings.engines.embedded.aio import AsyncEmbeddedEngine, LoopFeed, Threads, Undo, open_engine
 from tidings.engines.embedded.control.database import Control
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, WouldBlock
 from tidings.errors import Closed, PublishUnknown
@@ -106,7 +106,7 @@ async def test_what_was_cancelled_is_undone_once_it_is_done() -> None:
         results.append(result)
         undone.set()
 
-    running = asyncio.ensure_future(threads.run(call, undo))
+    running = asyncio.ensure_future(threads.run(call, Undo(undo)))
     await until(begun.is_set)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -115,7 +115,7 @@ async def test_what_was_cancelled_is_undone_once_it_is_done() -> None:
     go_on.set()
     await until(undone.is_set)
     assert results == ["claimed"]
-    assert await threads.run(call, undo) == "claimed"
+    assert await threads.run(call, Undo(undo)) == "claimed"
     assert results == ["claimed"], "what was handed out is not undone"
     threads.close()
 
@@ -129,7 +129,7 @@ async def test_an_error_in_a_thread_is_the_caller_s_and_never_undone() -> None:
         go_on.wait(10)
         raise KeyError("as the test wants it")
 
-    running = asyncio.ensure_future(threads.run(fail, undone.append))
+    running = asyncio.ensure_future(threads.run(fail, Undo(undone.append)))
     await until(begun.is_set)
     running.cancel()
     go_on.set()
@@ -172,6 +172,22 @@ async def test_a_cancelled_fetch_gives_back_what_its_thread_claims_later(engine:
         fetching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await fetching
+    (message,) = await asyncio.wait_for(other.fetch(1, None), 10)
+    assert (message.data, message.attempt) == ("x", 1)
+
+
+async def test_a_close_waits_until_a_cancelled_fetch_has_given_back(engine: AsyncEmbeddedEngine) -> None:
+    """Its thread claims later, and what it claims can only be given back while the feed is open."""
+    feed, other = await reader(engine, "g"), await reader(engine, "g")
+    await publish(engine, "x")
+    with Holder(engine):
+        fetching = asyncio.ensure_future(feed.fetch(1, None))
+        await asyncio.wait([fetching], timeout=0.05)
+        fetching.cancel()
+        closing = asyncio.ensure_future(feed.close())
+        await asyncio.wait([fetching, closing], timeout=0.05)
+        assert (fetching.cancelled(), closing.done()) == (True, False)
+    await asyncio.wait_for(closing, 10)
     (message,) = await asyncio.wait_for(other.fetch(1, None), 10)
     assert (message.data, message.attempt) == ("x", 1)
 

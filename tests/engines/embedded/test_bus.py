@@ -78,7 +78,7 @@ def test_receipts_say_where_each_message_is(open_bus: OpenBus) -> None:
         assert receipt.partition == topic.partition_for(record.key)
     assert {log for log, _ in points} == {topic.shards[receipt.partition].log for receipt in receipts}
     (single,), _ = bus.append("orders", given[:1], OS)
-    assert (single.partition, single.durability) == (receipts[0].partition, OS)
+    assert (single.partition, single.durability) == (receipts[0].partition, Durability.OS)
 
 
 def test_a_topic_that_does_not_exist_is_made(open_bus: OpenBus) -> None:

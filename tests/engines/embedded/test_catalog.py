@@ -17,8 +17,8 @@ from tidings.engines.embedded.log.filelog import FileLog
 from tidings.engines.embedded.log.memorylog import MemoryLog
 from tidings.engines.embedded.log.segments import LogGone
 from tidings.engines.embedded.waking.board import TOPICS_CHANGED, Board
-from tidings.errors import InvalidTopic, TopicExists, TopicNotFound
-from tidings.model.options import TopicOptions
+from tidings.errors import InvalidOption, InvalidTopic, TopicExists, TopicNotFound
+from tidings.model.options import MOST_RETRIES, TopicOptions
 
 OpenCatalog = Callable[[], Catalog]
 
@@ -62,7 +62,7 @@ def test_a_topic_is_made_once(open_catalog: OpenCatalog) -> None:
         found, made = other.create("orders", again)
         assert (found.id, found.options, made) == (topic.id, options, False)
         assert [shard.id for shard in found.shards] == [shard.id for shard in topic.shards]
-    with pytest.raises(TopicExists, match="partitions=3"):
+    with pytest.raises(TopicExists, match="partitions is 3"):
         other.create("orders", TopicOptions())
     with pytest.raises(InvalidTopic):
         one.create("or ders/*", None)
@@ -223,3 +223,94 @@ def test_in_memory_a_bus_ends_somewhere() -> None:
     catalog.drop("orders")
     assert catalog.topics == {}
     control.close()
+
+
+# -- priorities and other options
+
+
+def test_a_priority_has_shards_from_its_first_use_on(open_catalog: OpenCatalog, bus: Path) -> None:
+    """With numbers of their own, the same for every process; the home of each is the one of normal priority."""
+    one, other = open_catalog(), open_catalog()
+    topic, _ = one.create("orders", TopicOptions(partitions=2))
+    one.create("bills", None)
+    for catalog in (one, other, one):
+        catalog.add_level(catalog.find("orders"), 9)
+    other.add_level(other.find("orders"), 0)
+    one.load()
+    found = [[(s.id, s.priority, s.partition, s.home) for s in each.find("orders").shards] for each in (one, other)]
+    assert found[0] == found[1]
+    homes = [shard.id for shard in topic.levels[5]]
+    assert [(priority, partition, home) for _, priority, partition, home in found[0]] == [
+        (priority, partition, homes[partition]) for priority in (9, 5, 0) for partition in (0, 1)
+    ]
+    assert len({number for number, *_ in found[0]} | {one.find("bills").shards[0].id}) == 7
+    assert (shard_folder(bus, topic.id, 1, 9)).is_dir()
+
+
+def test_a_new_priority_is_shown_to_who_reads_the_topic(open_catalog: OpenCatalog, board: Board) -> None:
+    one, other = open_catalog(), open_catalog()
+    one.create("orders", None)
+    other.load()
+    seen: list[str] = []
+    other.on_new = lambda topics: seen.extend(topic.name for topic in topics)
+    one.add_level(one.find("orders"), 9)
+    board.bump(TOPICS_CHANGED)
+    other.refresh()
+    assert (seen, set(other.find("orders").levels)) == (["orders"], {5, 9})
+
+
+def test_a_topic_that_was_dropped_gets_no_more_priorities(open_catalog: OpenCatalog) -> None:
+    one, other = open_catalog(), open_catalog()
+    topic, _ = one.create("orders", None)
+    other.drop("orders")
+    with pytest.raises(TopicNotFound):
+        one.add_level(topic, 9)
+
+
+def test_another_process_learns_of_other_options(open_catalog: OpenCatalog, board: Board) -> None:
+    one, other = open_catalog(), open_catalog()
+    one.create("orders", None)
+    log = other.find("orders").shards[0].log
+    options = TopicOptions(delivery="at_most_once", max_length=5, overflow="block", retention_messages=10)
+    one.alter("orders", options)
+    board.bump(TOPICS_CHANGED)
+    other.refresh()
+    topic = other.find("orders")
+    assert (topic.options, topic.is_plain, topic.shards[0].log) == (options, False, log)
+    assert (other.blocking, other.unleased) == ({"orders"}, {"orders"})
+    assert isinstance(log, FileLog)
+    assert log._limits.keep_messages == 10, "an open log keeps the old limits"
+    one.alter("orders", TopicOptions())
+    other.load()
+    assert (other.blocking, other.unleased, topic.is_plain) == (set(), set(), True)
+
+
+def test_the_number_of_partitions_stays(open_catalog: OpenCatalog) -> None:
+    catalog = open_catalog()
+    catalog.create("orders", TopicOptions(partitions=2))
+    with pytest.raises(InvalidOption, match="partitions"):
+        catalog.alter("orders", TopicOptions(partitions=3))
+    with pytest.raises(TopicNotFound):
+        catalog.alter("nowhere", TopicOptions())
+
+
+def test_every_schema_that_a_topic_had_is_known(open_catalog: OpenCatalog) -> None:
+    catalog = open_catalog()
+    topic, _ = catalog.create("orders", TopicOptions(schema=["a INT"]))
+    for schema in (["a INT"], ["a INT", "b STRING"], None):
+        catalog.alter("orders", TopicOptions(schema=schema))
+    versions = catalog.schemas()[topic.id]
+    assert [version.version for version in versions] == [1, 2, 3]
+    assert [version.schema is None for version in versions] == [False, False, True]
+    catalog.drop("orders")
+    assert catalog.schemas() == {}
+
+
+def test_a_dead_letter_topic_gives_nothing_up(open_catalog: OpenCatalog) -> None:
+    """Made by publishing to it; who makes it himself says what he wants."""
+    catalog = open_catalog()
+    made = catalog.create("dead-letters/orders", None)[0].options
+    assert (made.max_retries, made.dead_letter_topic) == (MOST_RETRIES, None)
+    chosen = TopicOptions(max_retries=1)
+    assert catalog.create("dead-letters/bills", chosen)[0].options == chosen
+    assert catalog.create("orders", None)[0].options == TopicOptions()

@@ -152,9 +152,9 @@ def test_an_option_that_no_bus_can_keep_is_refused(opened: Open, tmp_path: Path,
 def test_the_levels_are_what_they_say(opened: Open, tmp_path: Path) -> None:
     memory, disk = opened("memory:"), opened(f"file:{tmp_path}/a")
     assert (memory.name, memory.default_durability) == ("memory", Durability.MEMORY)
-    assert (disk.name, disk.default_durability) == ("file", at(Durability.DISK))
+    assert (disk.name, disk.default_durability) == ("file", Durability.DISK)
     assert opened(f"file:{tmp_path}/b?durability=os").default_durability is Durability.OS
-    for level in (Durability.OS, at(Durability.DISK)):
+    for level in (Durability.OS, Durability.DISK):
         assert disk.publish("a", records("x"), at(level))[0].durability is level
         with pytest.raises(UnsupportedFeature, match="file:"):
             memory.publish("a", records("x"), at(level))

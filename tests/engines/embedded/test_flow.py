@@ -98,6 +98,7 @@ class TestReject:
         consumer(one, "orders", "bills")
         numbered(one, 10, "bills")
         numbered(one, 3)
+        assert counts(one) == {"lag": 3}
 
     @pytest.mark.parametrize("action", ["ack", "reject", "expire"])
     def test_whatever_ends_a_message_makes_room(self, one: Bus, action: str) -> None:
@@ -105,6 +106,7 @@ class TestReject:
         numbered(one, 3)
         settle(feed, feed.poll(1), action)
         publish(one, "orders", "x")
+        assert stored(one, "orders") == ["0", "1", "2", "x"]
 
     def test_what_expires_unread_makes_room_when_somebody_comes_to_it(self, one: Bus, clock: ManualClock) -> None:
         feed = consumer(one, "orders")
@@ -132,6 +134,7 @@ class TestReject:
         real = one.groups.bindings
         monkeypatch.setattr(one.groups, "bindings", lambda: {"gone": ["orders"], **real()})
         publish(one, "orders", "x")
+        assert stored(one, "orders") == ["x"]
 
     def test_what_another_process_published_with_another_priority_counts(self, on_disk: Buses) -> None:
         here, there = on_disk.open(), on_disk.open()

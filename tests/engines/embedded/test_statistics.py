@@ -20,7 +20,7 @@ from tests.engines.stage import (
     settle,
     tail,
 )
-from tidings.engines.embedded import catalog, statistics
+from tidings.engines.embedded import catalog
 from tidings.engines.embedded.bus import Bus
 from tidings.engines.embedded.control.database import Control
 from tidings.engines.embedded.disk import room
@@ -248,7 +248,7 @@ class TestProblems:
 
     def test_a_folder_that_cannot_be_written(self, on_disk: Buses, monkeypatch: pytest.MonkeyPatch) -> None:
         bus = on_disk.open()
-        monkeypatch.setattr(statistics.os, "access", lambda path, mode: False)
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
         (line,) = problems(bus)
         assert line.endswith("topics cannot be written")
 

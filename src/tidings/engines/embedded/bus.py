@@ -289,10 +289,16 @@ class Bus:
         entries = [
             Entry(topic=name, record=record, priority=options.priority, due=options.deliver_at) for record in records
         ]
-        ids = self.outbox.add(entries, wait, options.durability is Durability.DISK)
+        durable, level = options.durability is Durability.DISK, options.durability
+        if self.topic(name).options.delivery == Guarantee.EXACTLY_ONCE:
+            numbers = self.outbox.add_once(entries, wait, durable)
+        else:
+            numbers = [(number, False) for number in self.outbox.add(entries, wait, durable)]
         self.hub.announce_change(STAGED)
-        level = options.durability
-        return [Receipt(r.id, name, -1, -1, level, False, id) for r, id in zip(records, ids, strict=True)]
+        return [
+            Receipt(record.id, name, -1, -1, level, known, number)
+            for record, (number, known) in zip(records, numbers, strict=True)
+        ]
 
     def destination(self, topic: str, record: Record, priority: int) -> Shard:
         """Return the shard that a record belongs to; the topic is made if need be."""

@@ -96,15 +96,16 @@ class Pump:
             if stuck:
                 self._let_go(stuck)
             self.finish()
-            while rows := self._yard.outbox.due(wall, MOVE_ROWS):
-                if not self._move(rows):
-                    break
-            self._look_again(wall)
+            moved = True
+            while moved and (rows := self._yard.outbox.due(wall, MOVE_ROWS)):
+                moved = self._move(rows)
+            self._look_again(wall, moved)
         except (EngineError, OSError, LogGone):  # a full disk, a lock, a drop: whoever looks next tries again
             self.due = self._yard.clock.monotonic() + LOOK_SECONDS
 
-    def _look_again(self, wall: float) -> None:
-        due = self._yard.outbox.next_due()
+    def _look_again(self, wall: float, moved: bool) -> None:
+        """Note when to look again: what could not be moved now is tried now and then."""
+        due = self._yard.outbox.next_due() if moved else None
         ahead = LOOK_SECONDS if due is None else min(max(due - wall, 0.001), LOOK_SECONDS)
         self.due = self._yard.clock.monotonic() + ahead
 

@@ -119,8 +119,8 @@ def test_old_ids_are_forgotten(log: FileLog | MemoryLog, clock: Hands) -> None:
     for turn in range(20):
         once(log, *(f"{turn}-{number}" for number in range(50)))
         clock.at += WINDOW / 2
-    ((kept,),) = log._seen._open().execute("SELECT count(*) FROM seen").fetchall()
-    assert kept <= 4 * 50
+    kept = log._seen._open().execute("SELECT 1 FROM seen").fetchall()
+    assert len(kept) <= 4 * 50
     assert FORGET_ROWS > 50
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import NamedTuple
 
 import pytest
@@ -36,7 +37,7 @@ from tidings.testing.clock import ManualClock
 @pytest.fixture(autouse=True)
 def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every back-off is as long as it can be."""
-    monkeypatch.setattr(module.random, "random", lambda: 0.9999999)
+    monkeypatch.setattr(random, "random", lambda: 0.9999999)
 
 
 def letters(bus: Bus, topic: str = "orders") -> list[DeadLetter]:
@@ -156,6 +157,8 @@ class TestDeadLetters:
         assert (letter.id, letter.record.data, letter.key, letter.headers["source"]) == (record.id, b"a", "k", "web")
         assert (letter.priority, letter.expires_at) == (8, None), "a dead letter does not expire"
         story = story_of(letter)
+        assert story is not None
+        assert story.published_at == pytest.approx(published, abs=1e-3)
         assert story == DeadLetter(
             topic="orders",
             partition=0,
@@ -164,7 +167,7 @@ class TestDeadLetters:
             reason="makes no sense",
             error="ValueError: x",
             attempts=1,
-            published_at=pytest.approx(published, abs=1e-3),
+            published_at=story.published_at,
             died_at=clock.now(),
         )
         assert counts(one) == {"dead": 1, "failed": 1}

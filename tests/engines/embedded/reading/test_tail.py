@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,7 +27,7 @@ from tidings.engines.embedded.catalog import Topic
 from tidings.engines.embedded.disk.locks import WouldBlock
 from tidings.engines.embedded.log import memorylog
 from tidings.engines.embedded.reading import feed as module
-from tidings.engines.embedded.reading import tail as tails
+from tidings.engines.embedded.reading.start import matching
 from tidings.errors import Closed, DamagedData, TooManySubscribers
 from tidings.model.message import Record
 from tidings.model.options import Durability, Guarantee, TopicOptions
@@ -119,7 +120,7 @@ class TestTopicsThatAppear:
         assert data(feed.poll(10)) == ["first"]
 
     def test_one_that_appears_while_subscribing_is_not_missed(self, one: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = module.matching
+        real = matching
 
         def slow(bus: Bus, patterns: Sequence[Pattern]) -> list[Topic]:
             found = real(bus, patterns)
@@ -268,7 +269,7 @@ class TestSettling:
         assert other.poll(10) == feed.poll(10) == []
 
     def test_the_back_off_is_the_topic_s(self, one: Bus, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tails.random, "random", lambda: 0.999999)
+        monkeypatch.setattr(random, "random", lambda: 0.999999)
         one.create_topic("orders", TopicOptions(retry_delay=1, retry_backoff=10, retry_max_delay=50))
         feed = tail(one, "orders")
         publish(one, "orders", "a")

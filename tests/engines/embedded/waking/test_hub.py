@@ -247,7 +247,12 @@ class TestBetweenProcesses:
         feed = here.feed(1)
         woken: list[int] = []
         real = here.hub.wake
-        monkeypatch.setattr(here.hub, "wake", lambda: (woken.append(1), real()))
+
+        def wake() -> None:
+            woken.append(1)
+            real()
+
+        monkeypatch.setattr(here.hub, "wake", wake)
         assert slept(here.hub, feed, lambda: there.hub.announce_change(word))
         assert bool(woken) == (word == STAGED)
 

@@ -74,6 +74,16 @@ class Outbox:
         with self._control.write(wait, durable=durable) as run:
             return self.stage(run, entries)
 
+    def add_once(self, entries: Sequence[Entry], wait: float, durable: bool) -> list[tuple[int, bool]]:
+        """Add those entries whose ids do not wait for their time already; return their numbers, and whether they did."""
+        query = "SELECT id FROM staged WHERE topic = ? AND message_id = ? AND due > 0 LIMIT 1"
+        numbers = []
+        with self._control.write(wait, durable=durable) as run:
+            for entry in entries:
+                known = run(query, (entry.topic, entry.record.id)).fetchall()
+                numbers.append((known[0][0] if known else self.stage(run, [entry])[0], bool(known)))
+        return numbers
+
     def next_due(self) -> float | None:
         """Return when the next one is due that nobody moves."""
         due: float | None = self._control.read("SELECT min(due) FROM staged WHERE mover IS NULL")[0][0]

@@ -98,6 +98,7 @@ CREATE TABLE assignments (
 CREATE TABLE staged (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     topic TEXT NOT NULL,
+    message_id TEXT NOT NULL,
     priority INTEGER NOT NULL,
     record BLOB NOT NULL,
     due REAL NOT NULL,
@@ -106,5 +107,5 @@ CREATE TABLE staged (
     floor INTEGER
 ) STRICT;
 CREATE INDEX staged_due ON staged (due) WHERE mover IS NULL;
-CREATE INDEX staged_topic ON staged (topic);
+CREATE INDEX staged_message ON staged (topic, message_id);
 """

@@ -78,7 +78,7 @@ async def test_the_back_off_grows_up_to_its_limit(place: Place) -> None:
     assert max(waited) < 5
 
 
-@case(Capability.GROUPS, Capability.DEAD_LETTERS)
+@case(Capability.GROUPS, Capability.DEAD_LETTERS, Capability.ALTER)
 async def test_no_delay_is_at_once(place: Place) -> None:
     """`retry_delay=0`, and `retry_max_delay=0`, wait for nothing."""
     client = place.client()
