@@ -61,11 +61,9 @@ class Outbox:
         """Add entries, as part of a transaction; return their numbers."""
         ids = []
         for e in entries:
-            row = (e.topic, e.priority, _encode(e.record), e.due, e.mover, e.shard, e.floor)
-            query = (
-                "INSERT INTO staged (topic, priority, record, due, mover, shard, floor) VALUES (?, ?, ?, ?, ?, ?, ?)"
-            )
-            run(query, row)
+            row = (e.topic, e.record.id, e.priority, _encode(e.record), e.due, e.mover, e.shard, e.floor)
+            into = "INSERT INTO staged (topic, message_id, priority, record, due, mover, shard, floor) "
+            run(into + "VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
             ids += [int(run("SELECT last_insert_rowid()").fetchall()[0][0])]
         return ids
 
@@ -75,7 +73,7 @@ class Outbox:
             return self.stage(run, entries)
 
     def add_once(self, entries: Sequence[Entry], wait: float, durable: bool) -> list[tuple[int, bool]]:
-        """Add those entries whose ids do not wait for their time already; return their numbers, and whether they did."""
+        """Add the entries whose ids do not wait for their time already; return their numbers, and whether they did."""
         query = "SELECT id FROM staged WHERE topic = ? AND message_id = ? AND due > 0 LIMIT 1"
         numbers = []
         with self._control.write(wait, durable=durable) as run:
