@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="Client")
 
-NOTHING = (None, None, None, None)
-"""What most publishes ask for beside their durability."""
-
 
 class SubscribeOptions(TypedDict, total=False):
     """The keyword parameters of `subscribe`, which `listen` takes too."""
@@ -156,7 +153,8 @@ class Client(Administration):
             validate_topic(topic)
         engine = self._engine
         record = outgoing.make_record(data, partition_key, headers, message_id, engine.max_message_bytes)
-        if priority == "normal" and (ttl_seconds, delay_seconds, deliver_at, compression) == NOTHING:
+        asked = ttl_seconds is not None or delay_seconds is not None or deliver_at is not None
+        if not asked and compression is None and priority == "normal":
             options = outgoing.plain(durability, engine.default_durability)
         else:
             wanted: dict[str, Any] = {"priority": priority, "ttl_seconds": ttl_seconds, "delay_seconds": delay_seconds}

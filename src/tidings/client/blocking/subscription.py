@@ -7,14 +7,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
 from tidings.client import outgoing
 from tidings.client.blocking import runtime
 from tidings.client.blocking.delivery import Delivery
-from tidings.client.blocking.transaction import Transaction, some_messages
+from tidings.client.blocking.transaction import Transaction
 from tidings.errors import Closed, InvalidOption, LeaseLost
 from tidings.model.capability import Capability
 from tidings.model.message import Message
@@ -247,16 +247,14 @@ class Subscription:
             if limit <= 0:
                 return []
         found = feed.fetch(limit, timeout)
-        settled = 0
         for message in found:
             message.origin = self
-            if not message.lease and self.in_group:
-                message.settled = True
-                settled += 1
+        settled = [message for message in found if not message.lease] if self.in_group else found
+        for message in settled if self.in_group else ():
+            message.settled = True
         with self._guard:
             self._delivered += len(found)
-            if self.in_group:
-                self._unsettled += len(found) - settled
+            self._unsettled += len(found) - len(settled)
         return found
 
     def _wait_for_room(self, timeout: float | None) -> float | None:
@@ -290,11 +288,13 @@ class Subscription:
 
     def _own(self, messages: Message | Iterable[Message]) -> list[Delivery]:
         """Return the messages that are meant. Raises `InvalidOption` for those of another subscription."""
-        chosen = []
-        for message in some_messages(messages):
-            if not isinstance(message, Delivery) or message.origin is not self:
-                raise InvalidOption("messages", message, "it came from another subscription; settle it there")
-            chosen.append(message)
+        chosen: list[Any] = [messages] if isinstance(messages, Message) else list(messages)
+        try:
+            strangers = [message for message in chosen if message.origin is not self]
+        except AttributeError as error:
+            raise InvalidOption("messages", chosen, "give a message, or a list of messages") from error
+        if strangers:
+            raise InvalidOption("messages", strangers[0], "it came from another subscription; settle it there")
         return chosen
 
     def settle(
@@ -314,7 +314,10 @@ class Subscription:
         if feed is None:
             raise Closed("the subscription was never opened")
         unsettled = [message for message in dict.fromkeys(messages) if not message.settled]
-        settlements = [Settlement(message, action, delay, reason, error) for message in unsettled]
+        if action == "ack":
+            settlements = [Settlement(message, "ack") for message in unsettled]
+        else:
+            settlements = [Settlement(message, action, delay, reason, error) for message in unsettled]
         followers = self._followers(unsettled) if action == "nack" and self.ordering else []
         settlements += [Settlement(message, "release") for message in followers]
         if not settlements:
@@ -343,7 +346,8 @@ class Subscription:
     def _settled(self, messages: Sequence[Delivery], action: str, lost: int) -> None:
         for message in messages:
             message.settled = True
-            message.nacked = action == "nack"
+        for message in messages if action == "nack" else ():
+            message.nacked = True
         with self._guard:
             if self.in_group:
                 self._unsettled -= len(messages)

@@ -185,7 +185,9 @@ class EmbeddedEngine:
         return self.bus.outbox.cancel(receipt.scheduled, receipt.topic, receipt.message_id)
 
     def publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
-        options, bus = self.check(options), self.bus
+        bus = self.bus
+        if options.deliver_at is not None or options.durability is not self.default_durability:
+            options = self.check(options)
         if options.deliver_at is not None:
             return bus.schedule(topic, records, options, LOCK_WAIT_SECONDS)
         try:

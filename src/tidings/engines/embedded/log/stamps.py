@@ -9,10 +9,13 @@ class Stamps:
     """Wall time that always moves on: two stamps of one process are never the same, whatever becomes of the clock."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self._now = clock.now
         self._last = 0
 
     def now_ns(self) -> int:
         """Return nanoseconds since the epoch. A race of two threads gives them the same: they publish at once."""
-        self._last = stamp = max(int(self._clock.now() * 1e9), self._last + 1)
+        stamp = int(self._now() * 1e9)
+        if stamp <= self._last:
+            stamp = self._last + 1
+        self._last = stamp
         return stamp

@@ -267,29 +267,37 @@ class GroupFeed(BaseFeed[M]):
     def settle(self, settlements: Sequence[Settlement], wait: float = LOCK_WAIT_SECONDS) -> None:
         """Record what became of deliveries. Raises `LeaseLost` for those that are no longer this consumer's."""
         self._check()
+        now, ranges = self.clock.monotonic(), list(self._ranges(settlements))
         letters: list[Entry] = []
-        now = self.clock.monotonic()
-        if {settlement.action for settlement in settlements} != {"ack"}:
+        if any(part.action != "ack" for part in ranges):
             settlements, letters = self._policy.decide(settlements, now)
-        self.record(settlements, letters, now, wait)
+            ranges = list(self._ranges(settlements))
+        self._record(settlements, ranges, letters, now, wait)
 
-    def record(
-        self, settlements: Sequence[Settlement], letters: Sequence[Entry], now: float, wait: float = LOCK_WAIT_SECONDS
-    ) -> None:
+    def record(self, settlements: Sequence[Settlement], letters: Sequence[Entry], now: float) -> None:
         """Record what was decided at this (monotonic) time."""
-        ranges = list(self._ranges(settlements))
+        self._record(settlements, list(self._ranges(settlements)), letters, now, LOCK_WAIT_SECONDS)
+
+    def _record(
+        self,
+        settlements: Sequence[Settlement],
+        ranges: Sequence[Range],
+        letters: Sequence[Entry],
+        now: float,
+        wait: float,
+    ) -> None:
         lost = self._claims.settle(self._group, ranges, now, wait, letters)
         lost = [gone for gone in lost if not self._was_acked(*gone)]
         refused = {lease for lease, _ in lost}
         self._acked.extend(part for part in ranges if part.action == "ack" and part.lease not in refused)
-        self._tell(settlements, bool(letters))
+        self._tell(ranges, bool(letters))
         if lost:
             topics = {settlement.message.lease: settlement.message.topic for settlement in settlements}
             raise LeaseLost(topics[lost[0][0]], tuple(offset for _, offset in lost))
 
-    def _tell(self, settlements: Sequence[Settlement], staged: bool) -> None:
+    def _tell(self, ranges: Sequence[Range], staged: bool) -> None:
         """Tell those whom it concerns: other consumers, whoever moves dead letters, publishers that wait for room."""
-        if any(settlement.action in ("nack", "release") for settlement in settlements):
+        if any(part.action in ("nack", "release") for part in ranges):
             self.bus.announce_groups()
         if staged:
             self.bus.hub.announce_change(STAGED)
@@ -343,7 +351,7 @@ class GroupFeed(BaseFeed[M]):
         self._acked.extend(part for part in ranges if part.action == "ack")
         pump.move_own(ids, entries, shards)
         later = any(entry.mover is None for entry in entries)
-        self._tell(settlements, later)
+        self._tell(ranges, later)
 
     def renew(self, wait: float = LOCK_WAIT_SECONDS) -> None:
         """Renew the leases of all that this consumer holds."""
