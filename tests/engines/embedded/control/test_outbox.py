@@ -130,3 +130,12 @@ class TestCancelling:
 def test_scheduled_counts_what_waits_for_a_time(desk: Desk) -> None:
     desk.outbox.add([entry("a", due=5.0), entry("b"), entry("c", topic="other", due=5.0)], 0, False)
     assert [desk.outbox.scheduled(topic) for topic in ("out", "other", "none")] == [1, 1, 0]
+
+
+def test_a_repetition_of_what_waits_is_the_same_message(desk: Desk) -> None:
+    first = desk.outbox.add_once([entry("a", due=7.0), entry("b", due=7.0)], 0, False)
+    again = desk.outbox.add_once([entry("b", due=9.0), entry("c", due=9.0)], 0, False)
+    assert [known for _, known in first] == [False, False]
+    assert again[0] == (first[1][0], True)
+    assert again[1][1] is False
+    assert len(ids(desk)) == 3

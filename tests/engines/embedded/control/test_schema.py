@@ -38,7 +38,7 @@ def test_numbers_are_never_used_again(database: apsw.Connection, table: str) -> 
         "topics": "(name, options, changed) VALUES (?1, '', 0)",
         "groups": "(name) VALUES (?1)",
         "consumers": "(name, slot, pid, patterns, ordering, since, until) VALUES (?1, 1, 1, '[]', 0, 0.0, 0.0)",
-        "staged": "(topic, priority, record, due) VALUES (?1, 5, x'90', 0.0)",
+        "staged": "(topic, message_id, priority, record, due) VALUES (?1, 'm', 5, x'90', 0.0)",
     }[table]
     for name in ("one", "two"):
         database.execute(f"INSERT INTO {table} {columns}", (name,))
@@ -57,7 +57,8 @@ def test_numbers_are_never_used_again(database: apsw.Connection, table: str) -> 
         ("SELECT id FROM topics WHERE changed > 7 ORDER BY changed", "topics_changed"),
         ("SELECT min(due) FROM staged WHERE mover IS NULL", "staged_due"),
         ("SELECT 1 FROM staged WHERE mover IS NULL AND due <= 5 ORDER BY due, id LIMIT 9", "staged_due"),
-        ("DELETE FROM staged WHERE topic = 'a'", "staged_topic"),
+        ("DELETE FROM staged WHERE topic = 'a'", "staged_message"),
+        ("SELECT id FROM staged WHERE topic = 'a' AND message_id = 'm' AND due > 0 LIMIT 1", "staged_message"),
         ("SELECT 1 FROM consumers WHERE group_id = 1 AND ordering <> 1", "consumers_group"),
     ],
 )

@@ -295,3 +295,15 @@ async def test_what_is_no_time_to_live_is_refused_by_name(place: Place) -> None:
         await client.publish(place.topic(), "sound")
         assert data(await take(subscription, 1)) == ["sound"]
     assert place.topic("other") not in [info.name for info in await client.topics()]
+
+
+@case(Capability.DELAY, Capability.DEDUPLICATION)
+async def test_a_scheduled_repetition_is_one_message(place: Place) -> None:
+    """On an exactly-once topic the id counts before the message is delivered, too: one cancel takes it back."""
+    client = place.client()
+    await client.create_topic(place.topic(), TopicOptions(delivery="exactly_once"))
+    first = await client.publish(place.topic(), 1, message_id="one", delay_seconds=3600)
+    again = await client.publish(place.topic(), 1, message_id="one", delay_seconds=3600)
+    assert (first.duplicate, again.duplicate) == (False, True)
+    assert await client.cancel(again)
+    assert not await client.cancel(first)
