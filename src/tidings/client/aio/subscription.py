@@ -248,12 +248,13 @@ class AsyncSubscription:
         found = await feed.fetch(limit, timeout)
         for message in found:
             message.origin = self
-        settled = [message for message in found if not message.lease] if self.in_group else found
-        for message in settled if self.in_group else ():
+        settled = [message for message in found if not message.lease] if self.in_group else ()
+        for message in settled:
             message.settled = True
         with self._guard:
             self._delivered += len(found)
-            self._unsettled += len(found) - len(settled)
+            if self.in_group:
+                self._unsettled += len(found) - len(settled)
         return found
 
     async def _wait_for_room(self, timeout: float | None) -> float | None:

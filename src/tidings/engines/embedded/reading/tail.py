@@ -74,6 +74,8 @@ class TailFeed(BaseFeed[M]):
         """Return the shards that have something new, in the order in which to read them; those of one topic that have
         to be merged into publish order come together."""
         fresh = [self._shards[number] for number in list(self._fresh) if number in self._shards]
+        if len(fresh) < 2:
+            return [fresh] if fresh else []
         if self._spec.priority_order:
             return [[shard] for shard in sorted(fresh, key=lambda shard: -shard.priority)]
         levels: dict[str, list[Shard]] = {}
