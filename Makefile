@@ -14,7 +14,7 @@ help:
 	@echo "make lint        ruff, the import floors, generated files up to date"
 	@echo "make types       mypy --strict"
 	@echo "make format      put the code into the house format"
-	@echo "make generate    make the blocking client from the async one"
+	@echo "make generate    make the blocking client and the page of the language"
 	@echo "make crash N=20      kill real processes N times and check the histories"
 	@echo "make powercut N=20   cut the power of a loop-mounted disk N times (root)"
 	@echo "make bench       print speed as ratios against other systems"
@@ -46,6 +46,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python scripts/generate_blocking.py --check
+	$(BIN)/python scripts/generate_language.py --check
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
@@ -56,6 +57,7 @@ format: $(VENV)/.installed-dev
 
 generate: $(VENV)/.installed-dev
 	$(BIN)/python scripts/generate_blocking.py
+	$(BIN)/python scripts/generate_language.py
 
 crash: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.crash.campaign --runs $(N)

@@ -1,6 +1,6 @@
 """Makes the blocking client from the async one, so that there is one source of truth and no hand-kept twin.
 
-    python scripts/generate_blocking.py            write client/blocking/*.py
+    python scripts/generate_blocking.py            write client/blocking/*.py and exchange/blocking.py
     python scripts/generate_blocking.py --check    exit 1 with a diff when a file is stale
 
 `runtime.py` is not generated: it holds the few primitives that differ (spawning, locks, sleeping) and is
@@ -19,9 +19,11 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "src" / "tidings" / "client" / "aio"
-TARGET = ROOT / "src" / "tidings" / "client" / "blocking"
+PACKAGE = ROOT / "src" / "tidings"
+SOURCE = PACKAGE / "client" / "aio"
+TARGET = PACKAGE / "client" / "blocking"
 HAND_WRITTEN = frozenset({"runtime.py"})
+SINGLE = {PACKAGE / "exchange" / "aio.py": PACKAGE / "exchange" / "blocking.py"}
 
 # Words that differ between the two worlds, wherever they stand: code, docstrings and comments alike.
 WORDS: tuple[tuple[str, str], ...] = (
@@ -38,7 +40,7 @@ WORDS: tuple[tuple[str, str], ...] = (
     (r"\baclosing\b", "closing"),
     (r"\b([Aa])n async client\b", r"\1 blocking client"),
     (r"\basync client\b", "blocking client"),
-    (r"\bclient([./])aio\b", r"client\1blocking"),
+    (r"\b(client|exchange)([./])aio\b", r"\1\2blocking"),
     (r"\bfrom tidings\.client import aio\b", "from tidings.client import blocking"),
 )
 # What is left of the keywords after the code lost them stands in examples: docstrings, comments, f-strings.
@@ -81,8 +83,14 @@ def _without_keywords(source: str) -> str:
 def generate(path: Path) -> str:
     """The finished text of the twin of `path`: translated, imports sorted, formatted."""
     text = blocking_text(path.read_text(encoding="utf-8"))
-    header = f"# Generated from aio/{path.name} by scripts/generate_blocking.py; do not edit.\n"
-    return _formatted(header + text, TARGET / path.name)
+    source = path.name if path in SINGLE else f"aio/{path.name}"
+    header = f"# Generated from {source} by scripts/generate_blocking.py; do not edit.\n"
+    return _formatted(header + text, twin(path))
+
+
+def twin(path: Path) -> Path:
+    """Where the blocking form of a source stands."""
+    return SINGLE.get(path, TARGET / path.name)
 
 
 def _formatted(text: str, path: Path) -> str:
@@ -98,10 +106,10 @@ def _formatted(text: str, path: Path) -> str:
 def wanted() -> dict[Path, str]:
     """Every generated file and the text it should have."""
     texts: dict[Path, str] = {}
-    for path in sorted(SOURCE.glob("*.py")):
+    for path in (*sorted(SOURCE.glob("*.py")), *SINGLE):
         if path.name not in HAND_WRITTEN:
             try:
-                texts[TARGET / path.name] = generate(path)
+                texts[twin(path)] = generate(path)
             except NotTranslatable as error:
                 raise SystemExit(f"{path}: {error}") from None
     return texts

@@ -13,11 +13,14 @@ from tidings.errors import (
     DamagedData,
     DecompressionBomb,
     EngineError,
+    GroupExists,
     GroupNotFound,
     IncompatibleFormat,
     IncompatibleSchema,
+    InvalidFilter,
     InvalidOption,
     InvalidPattern,
+    InvalidStatement,
     InvalidTopic,
     InvalidURL,
     LeaseLost,
@@ -25,6 +28,7 @@ from tidings.errors import (
     PackageMissing,
     PublishFailed,
     PublishUnknown,
+    QueryTooLarge,
     SchemaMismatch,
     StorageFull,
     StorageUnavailable,
@@ -53,6 +57,9 @@ if TYPE_CHECKING:
     from tidings.client.blocking.subscription import Subscription
     from tidings.client.blocking.transaction import Transaction
     from tidings.client.pubsub import PubSub
+    from tidings.client.tables.table import Table
+    from tidings.exchange.aio import AsyncExchange
+    from tidings.exchange.blocking import Exchange
     from tidings.model.compression import Compression
     from tidings.model.dead_letter import DeadLetter
     from tidings.model.message import Message, Receipt
@@ -62,6 +69,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AsyncExchange": "tidings.exchange.aio",
+    "Exchange": "tidings.exchange.blocking",
     "AsyncClient": "tidings.client.aio.client",
     "AsyncDeadLetters": "tidings.client.aio.dead_letters",
     "AsyncDeadMessage": "tidings.client.aio.dead_letters",
@@ -85,6 +94,7 @@ _LAZY = {
     "PubSub": "tidings.client.pubsub",
     "Receipt": "tidings.model.message",
     "Subscription": "tidings.client.blocking.subscription",
+    "Table": "tidings.client.tables.table",
     "TopicInfo": "tidings.spi",
     "TopicOptions": "tidings.model.options",
     "TopicStatistics": "tidings.spi",
@@ -96,6 +106,7 @@ __all__ = [
     "AsyncDeadLetters",
     "AsyncDeadMessage",
     "AsyncDelivery",
+    "AsyncExchange",
     "AsyncListener",
     "AsyncSubscription",
     "AsyncTransaction",
@@ -111,14 +122,18 @@ __all__ = [
     "Delivery",
     "Durability",
     "EngineError",
+    "Exchange",
+    "GroupExists",
     "GroupInfo",
     "GroupNotFound",
     "Guarantee",
     "Health",
     "IncompatibleFormat",
     "IncompatibleSchema",
+    "InvalidFilter",
     "InvalidOption",
     "InvalidPattern",
+    "InvalidStatement",
     "InvalidTopic",
     "InvalidURL",
     "LeaseLost",
@@ -130,11 +145,13 @@ __all__ = [
     "PubSub",
     "PublishFailed",
     "PublishUnknown",
+    "QueryTooLarge",
     "Receipt",
     "SchemaMismatch",
     "StorageFull",
     "StorageUnavailable",
     "Subscription",
+    "Table",
     "TidingsError",
     "TooManySubscribers",
     "TopicExists",

@@ -47,6 +47,52 @@ class InvalidOption(UsageError):
         self.reason = reason
 
 
+class InvalidFilter(UsageError):
+    """`filter` is no condition on messages. `reason` says why; for text, `line` and `column` (from 1) say where, and
+    `expected` what could stand there."""
+
+    def __init__(
+        self, filter: object, reason: str, line: int = 0, column: int = 0, expected: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(_complaint("filter", filter, reason, line, column, expected))
+        self.filter = filter
+        self.reason = reason
+        self.line = line
+        self.column = column
+        self.expected = expected
+
+
+class InvalidStatement(UsageError):
+    """`statement` is none that `execute` or `query` can run; the other fields are those of `InvalidFilter`."""
+
+    def __init__(
+        self, statement: str, reason: str, line: int = 0, column: int = 0, expected: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(_complaint("statement", statement, reason, line, column, expected))
+        self.statement = statement
+        self.reason = reason
+        self.line = line
+        self.column = column
+        self.expected = expected
+
+
+SHOWN_COLUMNS = 100
+"""How much of a long line an error shows around the place that is wrong: what fits on a terminal."""
+
+
+def _complaint(what: str, source: object, reason: str, line: int, column: int, expected: tuple[str, ...]) -> str:
+    """Return what is wrong with a text, with the line in question and a caret under the place."""
+    if expected:
+        reason = f"{reason}; expected {', '.join(expected)}"
+    if not line or not isinstance(source, str):
+        return f"{what} {source!r}: {reason}"
+    text = (source.splitlines() or [""])[min(line, len(source.splitlines()) or 1) - 1]
+    begin = max(0, column - 1 - SHOWN_COLUMNS // 2)
+    shown = "".join(letter if letter.isprintable() else " " for letter in text[begin : begin + SHOWN_COLUMNS])
+    caret = " " * (column - 1 - begin) + "^"
+    return f"{what}, line {line}, column {column}: {reason}\n    {shown}\n    {caret}"
+
+
 class InvalidURL(UsageError):
     """The URL names no engine, or holds an option the engine does not know."""
 
@@ -109,6 +155,15 @@ class GroupNotFound(UsageError):
         self.topic = topic
 
 
+class GroupExists(UsageError):
+    """The consumer group exists already, and not as it was asked for."""
+
+    def __init__(self, group: str, difference: str) -> None:
+        super().__init__(f"consumer group {group!r} exists already: {difference}; use it so, or drop_group() first")
+        self.group = group
+        self.difference = difference
+
+
 class TooManySubscribers(UsageError):
     """The topic has as many subscriptions attached as its option `max_subscribers` allows."""
 
@@ -116,6 +171,15 @@ class TooManySubscribers(UsageError):
         super().__init__(f"topic {topic!r} has {limit} subscribers, the most its max_subscribers allows")
         self.topic = topic
         self.limit = limit
+
+
+class QueryTooLarge(UsageError):
+    """A query takes more than `limit` allows: it was broken off."""
+
+    def __init__(self, limit: str, way_out: str) -> None:
+        super().__init__(f"the query was broken off at {limit}: {way_out}")
+        self.limit = limit
+        self.way_out = way_out
 
 
 class EngineError(TidingsError):

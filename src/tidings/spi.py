@@ -65,9 +65,10 @@ class GroupInfo(Struct, frozen=True, kw_only=True):
     `lag_seconds` is the age of the oldest of these.
 
     The others are totals since the group was made: `acked`; `dead`, given up on; `expired` before they were delivered;
-    `skipped`, removed by retention or overflow before they were read; `redelivered` and `failed` (nacked or rejected)
-    count deliveries. Every message of the topic since the group's start is in exactly one of lag, acked, dead, expired
-    and skipped, unless the group was moved by `seek_group`.
+    `skipped`, removed by retention or overflow before they were read; `filtered`, passed over by the group's `filter`
+    (its text, None without one); `redelivered` and `failed` (nacked or rejected) count deliveries. Every message of the
+    topic since the group's start is in exactly one of lag, acked, dead, expired, skipped and filtered, unless the group
+    was moved by `seek_group`.
     """
 
     group: str
@@ -79,19 +80,29 @@ class GroupInfo(Struct, frozen=True, kw_only=True):
     dead: int
     expired: int
     skipped: int
+    filtered: int
     redelivered: int
     failed: int
     lag_seconds: float
     consumers: tuple[ConsumerInfo, ...]
+    filter: str | None = None
 
 
 class SubscriberInfo(Struct, frozen=True):
-    """One attached subscription: `group` is None for a temporary one; `since` is seconds since the epoch."""
+    """One attached subscription and how it stands on the topic: `group` is None for a temporary one.
+
+    `lag` counts what it, or its group, has not got yet, and `lag_seconds` is the age of the oldest of these; of a
+    temporary one it is what it has not fetched, as it was within the last second. `last_message_time` is when it got
+    something last, None: never. Times are seconds since the epoch.
+    """
 
     consumer: str
     group: str | None
     pid: int
     since: float
+    lag: int
+    lag_seconds: float
+    last_message_time: float | None
 
 
 class TopicStatistics(Struct, frozen=True, kw_only=True):
@@ -235,7 +246,8 @@ class Engine(Protocol):
     def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> Feed[M]:
         """Return a feed that builds its messages as `message_type(record, topic, partition, offset, published_at,
         attempt, lease, priority)`. Everything published after this returns is seen, also on topics that appear
-        later. Raises `TooManySubscribers`."""
+        later. A group that exists keeps its filter, and a spec without one takes it over. Raises `TooManySubscribers`,
+        `GroupExists` when the group has another filter."""
         ...
 
     def close(self) -> None:
@@ -247,7 +259,8 @@ class Groups(Protocol):
     """The optional ability `Capability.GROUPS`, blocking form."""
 
     def create_group(self, spec: SubscriptionSpec) -> None:
-        """Make the group collect from the spec's topics, from its start; places it has already are kept."""
+        """Make the group collect from the spec's topics, from its start, what its filter matches; places it has already
+        are kept. Raises `GroupExists` when it has another filter."""
         ...
 
     def drop_group(self, group: str) -> None:
@@ -282,8 +295,9 @@ class Scheduling(Protocol):
 class Statistics(Protocol):
     """The optional ability `Capability.STATISTICS`, blocking form."""
 
-    def statistics(self, topic: str, window: float) -> TopicStatistics:
-        """Return how the topic does, with rates over the last `window` seconds. Raises `TopicNotFound`."""
+    def statistics(self, names: Sequence[str] | None, window: float) -> list[TopicStatistics]:
+        """Return how the topics do, or those of `names` that exist, sorted by name, with rates over the last `window`
+        seconds."""
         ...
 
     def problems(self) -> list[str]:
@@ -368,7 +382,7 @@ class AsyncScheduling(Protocol):
 class AsyncStatistics(Protocol):
     """`Statistics`, awaited."""
 
-    async def statistics(self, topic: str, window: float) -> TopicStatistics: ...
+    async def statistics(self, names: Sequence[str] | None, window: float) -> list[TopicStatistics]: ...
 
     async def problems(self) -> list[str]: ...
 

@@ -21,7 +21,9 @@ SOURCES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"
 def generated(source: str) -> bool:
     """The blocking client is made from the async one; test_generated.py looks after it."""
     path = Path(source)
-    return path.parent == Path("client/blocking") and path.name != "runtime.py"
+    return path == Path("exchange/blocking.py") or (
+        path.parent == Path("client/blocking") and path.name != "runtime.py"
+    )
 
 
 def is_test(source: str) -> bool:
@@ -40,5 +42,6 @@ def test_source_has_its_test(source: str) -> None:
 def test_the_package_is_found() -> None:
     assert "errors.py" in SOURCES
     assert generated("client/blocking/client.py")
+    assert generated("exchange/blocking.py")
     assert not generated("client/blocking/runtime.py")
     assert is_test("testing/conformance/test_publish.py")

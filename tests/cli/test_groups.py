@@ -45,6 +45,23 @@ def test_every_column_is_its_figure(bus_url: str) -> None:
     assert ("GROUP", "TOPIC", *map(str.upper, FIGURES), "CONSUMERS") == COLUMNS
 
 
+def test_filters_are_shown_where_there_are_any(programs: Programs) -> None:
+    with Client(programs.url) as client:
+        client.create_group("a", "plain")
+        with Terminal(programs, "groups") as terminal:
+            assert (terminal.end(), "FILTER" in terminal.text) == (0, False)
+        client.create_group("a", "large", filter="total > 100")
+    with Terminal(programs, "groups") as terminal:
+        assert terminal.end() == 0
+        assert "FILTER" in terminal.text
+        (line,) = [line for line in terminal.text.splitlines() if "large" in line]
+        assert line.rstrip().endswith("total > 100")
+    assert {line["group"]: line["filter"] for line in programs.json("groups")} == {
+        "plain": None,
+        "large": "total > 100",
+    }
+
+
 def test_on_a_terminal(programs: Programs) -> None:
     with Terminal(programs, "groups") as terminal:
         assert terminal.end() == 0

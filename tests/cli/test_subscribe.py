@@ -106,6 +106,19 @@ def test_some_of_the_messages(bus_url: str) -> None:
 
 
 @pytest.mark.parametrize("group", [[], ["--group", "g"]])
+def test_only_what_matches(bus_url: str, group: list[str]) -> None:
+    with Client(bus_url) as client:
+        client.publish_batch("a", [{"total": n, "tags": ["x"] * (n % 2)} for n in range(6)])
+        where = ["--where", "total > 1 AND tags CONTAINS 'x'"]
+        assert data_of(bus_url, "a", "--from-beginning", *where, *group) == [
+            {"total": 3, "tags": ["x"]},
+            {"total": 5, "tags": ["x"]},
+        ]
+        done = CliRunner().invoke(main, ["--url", bus_url, "subscribe", "a", "--where", "total >", *group])
+        assert (done.exit_code, "line 1, column 8" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("group", [[], ["--group", "g"]])
 def test_the_highest_priority_first(bus_url: str, group: list[str]) -> None:
     with Client(bus_url) as client:
         for priority in (1, 9, 5, 8):

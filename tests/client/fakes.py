@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from tidings.client.aio.delivery import AsyncDelivery
-from tidings.errors import Closed, LeaseLost, TopicNotFound
+from tidings.errors import Closed, LeaseLost
 from tidings.model.capability import Capability
 from tidings.model.clock import Clock
 from tidings.model.codec import encode
@@ -205,11 +205,9 @@ class FakeEngine:
         self.cancelled.append(receipt)
         return receipt.scheduled is not None
 
-    async def statistics(self, topic: str, window: float) -> TopicStatistics:
+    async def statistics(self, names: Sequence[str] | None, window: float) -> list[TopicStatistics]:
         self.windows.append(window)
-        if self.counts is None or self.counts.topic != topic:
-            raise TopicNotFound(topic)
-        return self.counts
+        return [] if self.counts is None or names is None or self.counts.topic not in names else [self.counts]
 
     async def problems(self) -> list[str]:
         return self.wrong

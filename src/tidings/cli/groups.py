@@ -23,7 +23,7 @@ def groups(*, topic: str | None, as_json: bool, url: str | None) -> None:
 
     LAG counts what is not settled yet: not delivered, HELD by consumers, or RETRYING. The others are totals: ACKED is
     done, DEAD was given up on (see `tidings dlq`), EXPIRED was too old when its turn came, SKIPPED was removed by
-    retention or overflow before the group had read it.
+    retention or overflow before the group had read it. FILTER is the condition on its messages, where there is one.
     """
     with Client(url) as client:
         if topic is not None:
@@ -34,8 +34,10 @@ def groups(*, topic: str | None, as_json: bool, url: str | None) -> None:
     elif not found:
         say("There are no groups yet; `tidings subscribe TOPIC --group NAME` makes one.")
     else:
+        last = ["FILTER"] if any(info.filter is not None for info in found) else []
         rows = []
         for info in found:
             figures = (*(getattr(info, name) for name in FIGURES), len(info.consumers))
-            rows.append((info.group, info.topic, *(f"{figure:,}" for figure in figures)))
-        write_table(COLUMNS, rows, names=2)
+            row = info.group, info.topic, *(f"{figure:,}" for figure in figures), info.filter or ""
+            rows.append(row[: len(COLUMNS) + len(last)])
+        write_table([*COLUMNS, *last], rows, names=2, prose=len(last))

@@ -17,6 +17,7 @@ VERBS = {
     "subscribe": "tidings.cli.subscribe",
     "topics": "tidings.cli.topics",
     "groups": "tidings.cli.groups",
+    "query": "tidings.cli.query.command",
     "dlq": "tidings.cli.dlq.command",
     "demo": "tidings.cli.demo.command",
     "bench": "tidings.cli.bench",

@@ -6,7 +6,7 @@ import base64
 import os
 import select
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -148,11 +148,20 @@ def receipt_line(receipts: Sequence[Receipt]) -> str:
 # -- tables
 
 
-def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1, prose: int = 0) -> None:
+def write_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    names: int = 1,
+    prose: int = 0,
+    figures: Collection[int] | None = None,
+) -> None:
     """Write a table: drawn by rich on a terminal, aligned by blanks elsewhere. The first columns, `names` of them, are
-    names and not broken into lines; the last ones, `prose` of them, are text; those between are figures."""
+    names and not broken into lines; the last ones, `prose` of them, are text; those between are figures, unless
+    `figures` says which are."""
+    columns = [printable(column) for column in columns]
     rows = [[printable(cell) for cell in row] for row in rows]
-    figures = range(names, len(columns) - prose)
+    if figures is None:
+        figures = range(names, len(columns) - prose)
     if on_terminal():
         _draw(columns, rows, names, figures)
         return
@@ -162,7 +171,7 @@ def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], names: in
         write("  ".join(cells).rstrip() + "\n")
 
 
-def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], names: int, figures: range) -> None:
+def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]], names: int, figures: Collection[int]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table

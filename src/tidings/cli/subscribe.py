@@ -23,6 +23,7 @@ share them; more while they flood."""
 @click.command(short_help="Print messages as they come.")
 @click.argument("patterns", nargs=-1, required=True, metavar="PATTERN...")
 @click.option("--group", help="Read as a member of this consumer group, which keeps its place and shares the messages.")
+@click.option("--where", metavar="CONDITION", help="Only messages that match this SQL, such as 'total > 100'.")
 @click.option(
     "--from-beginning", is_flag=True, help="Begin with the oldest message (a group that has a place keeps it)."
 )
@@ -38,6 +39,7 @@ def subscribe(
     *,
     patterns: tuple[str, ...],
     group: str | None,
+    where: str | None,
     from_beginning: bool,
     since: float | None,
     ordering: bool,
@@ -52,6 +54,8 @@ def subscribe(
 
     A pattern is a topic, or has wildcards: 'orders/*' matches orders/placed, 'orders/**' also orders/eu/placed (quote
     them for the shell). A message is acked when it has been written. In a pipe it is a line of JSON.
+
+    A CONDITION is SQL on the fields of the data: "total > 100 AND details.country IN ('CH', 'AT')". A group keeps it.
     """
     if from_beginning and since is not None:
         raise click.UsageError("Give --from-beginning or --since, not both.")
@@ -60,6 +64,7 @@ def subscribe(
         subscription = client.subscribe(
             list(patterns),
             consumer_group=group,
+            filter=where,
             auto_ack=False,
             from_beginning=from_beginning,
             since=None if since is None else timedelta(seconds=since),

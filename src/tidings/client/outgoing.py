@@ -114,6 +114,7 @@ def check_reading(engine: Target, spec: SubscriptionSpec) -> None:
     if spec.key is not None:
         check_key(spec.key, "partition_key_filter")
     demand(engine, Capability.GROUPS, spec.group is not None)
+    demand(engine, Capability.FILTERS, spec.filter is not None)
     demand(engine, Capability.ORDERING, spec.ordering)
     demand(engine, Capability.PARTITIONS, spec.partitions is not None)
     demand(engine, Capability.PRIORITY, spec.priority_order)

@@ -32,3 +32,4 @@ class Capability(StrEnum):
     SCHEMA = "schemas"
     ALTER = "changing the options of a topic"
     STATISTICS = "statistics of topics and groups"
+    FILTERS = "filters on content"

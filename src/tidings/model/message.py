@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from msgspec import UNSET, Struct
 
-from tidings.model.codec import decode
+from tidings.model.codec import JSON, decode
 from tidings.model.options import NORMAL_PRIORITY, Durability
 
 _NO_HEADERS: Mapping[str, str] = {}
+
+ROUTING_KEY = "tidings-routing-key"
+"""The header that holds, as JSON, what an exchange routes a message by."""
+
+MAX_ROUTING_KEYS = 1024
+"""Keys that a process keeps decoded: the same ones come again and again, and each is asked for by many filters."""
+
+
+@lru_cache(maxsize=MAX_ROUTING_KEYS)
+def _decode_routing_key(text: str) -> Any:
+    """Return the key, which whoever asks for it shares; None when it is no JSON."""
+    key = decode(JSON, text.encode(errors="replace"))
+    return None if isinstance(key, bytes) else key
 
 
 class Record(Struct, array_like=True, gc=False):
@@ -84,6 +98,12 @@ class Message(Struct, eq=False, gc=False):
     @property
     def content_type(self) -> str:
         return self.record.content_type
+
+    @property
+    def routing_key(self) -> Any:
+        """What an exchange routes it by, None when it was not published through one."""
+        text = self.headers.get(ROUTING_KEY)
+        return None if text is None else _decode_routing_key(text)
 
     @property
     def expires_at(self) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -13,6 +13,9 @@ from msgspec.structs import force_setattr
 from tidings.errors import InvalidOption, InvalidTopic
 from tidings.model.compression import Compression, choose
 from tidings.model.topics import DEAD_LETTERS, Pattern, validate_topic
+
+if TYPE_CHECKING:
+    from tidings.model.predicate import Predicate
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Largest encoded message. NATS refuses above 1 MiB and Kafka does by default; 8 MiB still fits every engine's frame
@@ -30,6 +33,9 @@ MAX_HEADERS = 64
 
 MAX_HEADER_BYTES = 8 * 1024
 """Bytes of all names and values of the headers: what HTTP servers and NATS take."""
+
+MAX_ROUTING_KEY_BYTES = 4 * 1024
+"""Bytes of the JSON that an exchange routes by: it travels in a header, and leaves half of their room to others."""
 
 MAX_KEY_BYTES = 1024
 """Bytes of a partition key; keys are identifiers, not data."""
@@ -277,8 +283,9 @@ class SubscriptionSpec(Struct, frozen=True, kw_only=True):
     """A subscription as the engine sees it: what to read, as whom, from where, in which order.
 
     `partitions`: only these, None for all. `key`: only messages with this partition key; in a group the others are
-    acked. `ordering`: each partition belongs to one consumer of the group at a time, and a message that failed holds
-    back those that follow it with the same key. `priority_order`: what has the highest priority comes first.
+    acked. `filter`: only messages that it matches; it belongs to the group, in which it decides once per message.
+    `ordering`: each partition belongs to one consumer of the group at a time, and a message that failed holds back
+    those that follow it with the same key. `priority_order`: what has the highest priority comes first.
     """
 
     patterns: tuple[Pattern, ...]
@@ -288,6 +295,7 @@ class SubscriptionSpec(Struct, frozen=True, kw_only=True):
     prefetch: int = DEFAULT_PREFETCH
     partitions: tuple[int, ...] | None = None
     key: str | None = None
+    filter: Predicate | None = None
     ordering: bool = False
     priority_order: bool = False
 

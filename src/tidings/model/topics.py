@@ -201,7 +201,7 @@ class Pattern(Struct, frozen=True, eq=False):
 
     @classmethod
     def _of_source(cls, source: str) -> Pattern:
-        return cls(f"/{source}/", _compile_re2(source).fullmatch, regex=source)
+        return cls(f"/{source}/", compile_re2(source).fullmatch, regex=source)
 
     def matches(self, topic: str) -> bool:
         """Whether the whole of `topic`, a valid name, matches; at most len(pattern) * len(topic) steps."""
@@ -269,7 +269,7 @@ def _re2_source(compiled: Any) -> str:
     return source if compiled.options.case_sensitive else f"(?i){source}"
 
 
-def _compile_re2(source: str) -> Any:
+def compile_re2(source: str) -> Any:
     import re2  # here, so that only those who use a regular expression pay for the import
 
     if len(source) > MAX_REGEX_BYTES or len(source.encode(errors="replace")) > MAX_REGEX_BYTES:

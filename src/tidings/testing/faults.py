@@ -160,9 +160,9 @@ class FaultyEngine:
         calling(self._faults, "cancel")
         return self._engine.cancel(receipt)
 
-    def statistics(self, topic: str, window: float) -> TopicStatistics:
+    def statistics(self, names: Sequence[str] | None, window: float) -> list[TopicStatistics]:
         calling(self._faults, "statistics")
-        return self._engine.statistics(topic, window)
+        return self._engine.statistics(names, window)
 
     def problems(self) -> list[str]:
         calling(self._faults, "problems")
@@ -285,9 +285,9 @@ class AsyncFaultyEngine:
         calling(self._faults, "cancel")
         return await self._engine.cancel(receipt)
 
-    async def statistics(self, topic: str, window: float) -> TopicStatistics:
+    async def statistics(self, names: Sequence[str] | None, window: float) -> list[TopicStatistics]:
         calling(self._faults, "statistics")
-        return await self._engine.statistics(topic, window)
+        return await self._engine.statistics(names, window)
 
     async def problems(self) -> list[str]:
         calling(self._faults, "problems")

@@ -20,7 +20,8 @@ from tidings.spi import GroupInfo, Health, TopicStatistics
 
 def group(name: str, topic: str, lag: int) -> GroupInfo:
     """A group that has done nothing yet."""
-    nothing = dict.fromkeys(("held", "retrying", "acked", "dead", "expired", "skipped", "redelivered", "failed"), 0)
+    names = ("held", "retrying", "acked", "dead", "expired", "skipped", "filtered", "redelivered", "failed")
+    nothing: Any = dict.fromkeys(names, 0)
     return GroupInfo(group=name, topic=topic, lag=lag, lag_seconds=0.0, consumers=(), **nothing)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import threading
 import time
 from pathlib import Path
 from types import ModuleType
@@ -203,3 +204,45 @@ async def test_a_pause_is_as_long_as_asked_for() -> None:
     begun = time.monotonic()
     await runtime.pause(0.01)
     assert time.monotonic() - begun >= 0.009
+
+
+async def test_what_would_block_is_done_beside_the_loop() -> None:
+    """It may call coroutine functions of the loop, which goes on turning."""
+    loop_thread = threading.get_ident()
+
+    async def double(number: int) -> tuple[int, int]:
+        await asyncio.sleep(0)
+        return 2 * number, threading.get_ident()
+
+    call = runtime.calling()
+    result, thread = await runtime.beside(lambda: (call(double, 21), threading.get_ident()), pytest.fail)
+    assert result == (42, loop_thread)
+    assert thread != loop_thread
+
+
+async def test_an_error_beside_the_loop_comes_through() -> None:
+    async def fail() -> None:
+        raise ValueError("mine")
+
+    call = runtime.calling()
+    with pytest.raises(ValueError, match="mine"):
+        await runtime.beside(lambda: call(fail), pytest.fail)
+
+
+async def test_cancelling_stops_what_is_done_beside_the_loop_and_waits_for_it() -> None:
+    stopped, ended, begun = threading.Event(), threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(begun.set)
+        assert stopped.wait(10)
+        ended.set()
+        raise ValueError("nobody hears of this")
+
+    task = asyncio.create_task(runtime.beside(work, stopped.set))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+    gc.collect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -232,3 +233,28 @@ def test_a_pause_is_as_long_as_asked_for() -> None:
     begun = time.monotonic()
     runtime.pause(0.01)
     assert time.monotonic() - begun >= 0.009
+
+
+def test_what_takes_long_is_done_in_a_thread() -> None:
+    call = runtime.calling()
+    result, thread = runtime.beside(lambda: (call(divmod, 7, 3), threading.get_ident()), pytest.fail)
+    assert result == (2, 1)
+    assert thread != threading.get_ident()
+
+
+def test_an_error_of_what_takes_long_comes_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        runtime.beside(lambda: 1 // 0, pytest.fail)
+
+
+def test_ctrl_c_stops_what_takes_long_and_waits_for_it() -> None:
+    stopped, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        assert stopped.wait(10)
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        runtime.beside(work, stopped.set)
+    assert ended.is_set()

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, cast
 
 from tidings.client import outgoing
 from tidings.client.aio import runtime
-from tidings.client.aio.administration import AsyncAdministration
 from tidings.client.aio.delivery import AsyncDelivery
 from tidings.client.aio.listener import AsyncListener, takes_topic_and_data
+from tidings.client.aio.statements import AsyncStatements
 from tidings.client.aio.subscription import AsyncSubscription
+from tidings.client.filters import Filter, read_filter
 from tidings.client.lanes import check_workers
 from tidings.client.outgoing import PublishTerms
 from tidings.errors import Closed, InvalidOption
@@ -48,6 +49,7 @@ class SubscribeOptions(TypedDict, total=False):
 
     consumer_group: str | None
     consumer_id: str | None
+    filter: Filter | None
     auto_ack: bool
     from_beginning: bool
     since: datetime | timedelta | None
@@ -60,7 +62,7 @@ class SubscribeOptions(TypedDict, total=False):
     data_type: Any
 
 
-class AsyncClient(AsyncAdministration):
+class AsyncClient(AsyncStatements):
     """Publishes and subscribes on the bus that a URL names.
 
     `url`: `memory:` (private to this client), `memory:name` (shared in the process), `file:PATH` (a directory, shared
@@ -207,6 +209,7 @@ class AsyncClient(AsyncAdministration):
         *,
         consumer_group: str | None = None,
         consumer_id: str | None = None,
+        filter: Filter | None = None,
         auto_ack: bool = True,
         from_beginning: bool = False,
         since: datetime | timedelta | None = None,
@@ -225,6 +228,10 @@ class AsyncClient(AsyncAdministration):
         `from_beginning`, `since` (a datetime, or a timedelta back from now) and `from_offset` begin earlier; a group
         that has a place already keeps it. `prefetch` bounds the messages held unsettled.
 
+        `filter`: only messages that match it, written in SQL (`"total > 40 AND status IN ('new', 'paid')"`) or as a
+        function (`lambda m: m["total"] > 40`); a missing field is NULL and matches nothing. A group keeps its filter,
+        and passes over what does not match: who joins it names the same one, or none.
+
         `auto_ack`: a message is acked when the loop asks for the next or ends; an exception out of the body nacks it;
         cancellation gives it back. With False, `message.ack()` and `message.nack()` are yours to call.
 
@@ -234,6 +241,9 @@ class AsyncClient(AsyncAdministration):
         highest priority that is there comes next, whatever was published before; without it messages come in the order
         of their publishing. `data_type`: a msgspec Struct, dataclass, TypedDict or pydantic model that `message.data`
         is decoded into; `SchemaMismatch` is raised where it does not fit.
+
+        Raises `InvalidTopic`, `InvalidPattern`, `InvalidFilter`, `InvalidOption`, `UnsupportedFeature`; when it opens
+        `TooManySubscribers`, and `GroupExists` for a group with another filter.
         """
         engine = self._engine
         check_range("prefetch", prefetch, 1, MAX_PREFETCH)
@@ -245,6 +255,7 @@ class AsyncClient(AsyncAdministration):
             prefetch=prefetch,
             partitions=resolve_partitions(partition),
             key=partition_key_filter,
+            filter=read_filter(filter),
             ordering=check_flag("ordering", ordering),
             priority_order=check_flag("priority_order", priority_order),
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tidings.client.connect import ASYNC, open_engine
 from tidings.errors import InvalidURL
@@ -15,6 +17,8 @@ from tidings.spi import AsyncFeed, AsyncFullEngine, M, Output
 if TYPE_CHECKING:
     from logging import Logger
 
+T = TypeVar("T")
+
 CANCELLED: tuple[type[BaseException], ...] = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 """What ends a loop without being a failure of the message."""
 
@@ -23,6 +27,9 @@ Opening = Callable[[], Coroutine[Any, Any, AsyncFeed[M]]]
 
 Committing = Callable[[Sequence[Message], Sequence[Output]], Coroutine[Any, Any, None]]
 """A function that acks and publishes together."""
+
+Calling = Callable[..., Any]
+"""Calls a function of this client with arguments, wherever the caller runs."""
 
 
 def log() -> Logger:
@@ -122,6 +129,33 @@ class Mutex:
 
     def release(self) -> None:
         self._lock.release()
+
+
+def calling() -> Calling:
+    """Return what calls coroutine functions of the running loop from another thread, and waits for their results."""
+    loop = asyncio.get_running_loop()
+    return lambda function, *arguments: asyncio.run_coroutine_threadsafe(function(*arguments), loop).result()
+
+
+async def beside(work: Callable[[], T], stop: Callable[[], None]) -> T:
+    """Do what would block the loop, in a thread of its own. When cancelled, call `stop` and wait for its end."""
+    done: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="tidings-beside", daemon=True).start()
+    result = asyncio.wrap_future(done)
+    result.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody waits when cancelled
+    try:
+        return await asyncio.shield(result)
+    except asyncio.CancelledError:
+        stop()
+        await asyncio.wait((result,))
+        raise
 
 
 class Background:

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tidings.client import outgoing
+from tidings.client.filters import Filter, read_filter
 from tidings.errors import GroupNotFound, IncompatibleSchema, InvalidOption, TopicNotFound
 from tidings.model.capability import Capability
 from tidings.model.message import Receipt
@@ -84,17 +85,21 @@ class Administration:
         topics: Topics,
         group: str,
         *,
+        filter: Filter | None = None,
         from_beginning: bool = False,
         since: datetime | timedelta | None = None,
         from_offset: int | None = None,
     ) -> None:
         """Make a group that collects from the topics from now on (or from earlier), with or without consumers.
 
-        A group that exists collects from these topics too, and keeps the places that it has.
+        A group that exists collects from these topics too, and keeps the places that it has. `filter` is the one of
+        `subscribe`; raises `GroupExists` when the group has another one.
         """
         start = resolve_start(from_beginning, since, from_offset, self._engine.clock.now())
         name = check_name("group", group)
-        self._engine.create_group(SubscriptionSpec(patterns=parse_topics(topics), group=name, start=start))
+        spec = SubscriptionSpec(patterns=parse_topics(topics), group=name, start=start, filter=read_filter(filter))
+        outgoing.check_reading(self._engine, spec)
+        self._engine.create_group(spec)
 
     def drop_group(self, group: str) -> None:
         """Remove a group. Raises `GroupNotFound`."""
@@ -141,7 +146,9 @@ class Administration:
         """
         outgoing.demand(self._engine, Capability.STATISTICS)
         check_range("window", window, 0.001, MAX_SCHEDULE_SECONDS)
-        return self._engine.statistics(validate_topic(topic), window)
+        for found in self._engine.statistics([validate_topic(topic)], window):
+            return found
+        raise TopicNotFound(topic)
 
     def get_error_rate(self, topic: str, window: float = WINDOW_SECONDS) -> float:
         """Return which share of the deliveries of a topic failed lately, 0 to 1. Raises `TopicNotFound`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tidings.client.connect import BLOCKING, open_engine
 from tidings.errors import InvalidURL
@@ -15,6 +15,8 @@ from tidings.spi import Feed, FullEngine, M, Output
 if TYPE_CHECKING:
     from logging import Logger
 
+T = TypeVar("T")
+
 CANCELLED: tuple[type[BaseException], ...] = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """What ends a loop without being a failure of the message."""
 
@@ -23,6 +25,9 @@ Opening = Callable[[], Feed[M]]
 
 Committing = Callable[[Sequence[Message], Sequence[Output]], None]
 """A function that acks and publishes together."""
+
+Calling = Callable[..., Any]
+"""Calls a function of this client with arguments, wherever the caller runs."""
 
 
 def log() -> Logger:
@@ -93,6 +98,35 @@ class Mutex:
 
     def release(self) -> None:
         self._lock.release()
+
+
+def calling() -> Calling:
+    """Return what calls functions: here at once."""
+    return lambda function, *arguments: function(*arguments)
+
+
+def beside(work: Callable[[], T], stop: Callable[[], None]) -> T:
+    """Do what takes long, in a thread of its own: Ctrl-C, which would break off whatever the engine is in the middle
+    of, goes to the main thread. When it comes, call `stop` and wait for the end."""
+    from concurrent.futures import Future  # slow to load
+
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    thread = threading.Thread(target=run, name="tidings-beside", daemon=True)
+    try:
+        thread.start()
+        return done.result()
+    except CANCELLED:
+        stop()
+        if thread.is_alive():
+            thread.join()
+        raise
 
 
 class Background:

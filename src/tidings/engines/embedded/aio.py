@@ -46,7 +46,8 @@ class Ears:
     def __init__(self, hub: Hub[Topic], loop: asyncio.AbstractEventLoop) -> None:
         self._hub = hub
         self._loop = loop
-        self._sleepers = 0
+        self._sleepers: dict[Listener[Topic], None] = {}
+        self._round: asyncio.TimerHandle | None = None
         self._fd = os.dup(hub.fileno())
         loop.add_reader(self._fd, self._hear)
 
@@ -58,18 +59,27 @@ class Ears:
             with contextlib.suppress(RuntimeError):  # the loop was closed under a sleeper
                 self._loop.call_soon_threadsafe(woken.set)
 
-        self._sleepers += 1
+        self._sleepers[feed] = None
         feed.waker = wake
         try:
             self._hub.arm()
             if not feed.is_ready():
-                async with asyncio.timeout(min(seconds, LOOK_SECONDS)):
+                if self._round is None:
+                    self._round = self._loop.call_later(LOOK_SECONDS, self._look)
+                async with asyncio.timeout(None if seconds == float("inf") else seconds):
                     await woken.wait()
         except TimeoutError:
             self._hub.look()
         finally:
             feed.waker = None
-            self._sleepers -= 1
+            del self._sleepers[feed]
+
+    def _look(self) -> None:
+        """Look around for all who sleep, as often as one who slept alone would: ten thousand of them cost no more."""
+        self._round = None
+        if self._sleepers:
+            self._hub.look_for(tuple(self._sleepers))
+            self._round = self._loop.call_later(LOOK_SECONDS, self._look)
 
     def _hear(self) -> None:
         self._hub.hear()
@@ -77,6 +87,8 @@ class Ears:
             self._hub.arm()
 
     def close(self) -> None:
+        if self._round is not None:
+            self._round.cancel()
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
 
@@ -166,8 +178,13 @@ class LoopFeed(AsyncFeed[M]):
         await self._undo.finish()  # what a cancelled fetch gives back has to be there before the next one looks
         while True:
             found = await self._threads.attempt(lambda wait: feed.poll(limit, wait), self._undo)
+            if found:
+                return found
             left = float("inf") if deadline is None else deadline - time.monotonic()
-            if found or left <= 0:
+            if feed.is_behind() and (left > 0 or timeout == 0):
+                await asyncio.sleep(0)  # a filter that lets nothing through keeps the loop to itself for a page only
+                continue
+            if left <= 0:
                 return found
             if feed.bus.needs_care():
                 await self._threads.run(feed.bus.care)
@@ -280,8 +297,8 @@ class AsyncEmbeddedEngine:
     async def groups(self, topic: str | None = None) -> list[GroupInfo]:
         return await self._threads.run(lambda: self._engine.groups(topic))
 
-    async def statistics(self, topic: str, window: float) -> TopicStatistics:
-        return await self._threads.run(lambda: self._engine.statistics(topic, window))
+    async def statistics(self, names: Sequence[str] | None, window: float) -> list[TopicStatistics]:
+        return await self._threads.run(lambda: self._engine.statistics(names, window))
 
     async def problems(self) -> list[str]:
         return await self._threads.run(self._engine.problems)

@@ -19,12 +19,14 @@ from tidings.engines.embedded.control.database import Control
 from tidings.engines.embedded.control.groups import Groups
 from tidings.engines.embedded.control.members import Members
 from tidings.engines.embedded.control.outbox import Entry, Outbox
+from tidings.engines.embedded.courses import Courses
 from tidings.engines.embedded.disk import place
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, close_in_child
 from tidings.engines.embedded.disk.room import Room
 from tidings.engines.embedded.log.segments import LogGone
 from tidings.engines.embedded.log.syncing import Point
 from tidings.engines.embedded.pump import Pump
+from tidings.engines.embedded.sift import Verdicts
 from tidings.engines.embedded.waking.board import GROUPS_CHANGED, STAGED, TOPICS_CHANGED, Bells, Board
 from tidings.engines.embedded.waking.hub import Hub
 from tidings.engines.embedded.waking.presence import Presence
@@ -103,6 +105,7 @@ class Bus:
             self.members = Members(self.control)
             self.outbox = Outbox(self.control)
             self.pump = Pump(self)
+            self.verdicts = Verdicts()
             board = bells = None
             self.presence: Presence | None = None
             if folder is not None:
@@ -111,10 +114,12 @@ class Bus:
                 bells = _closing(parts, Bells(folder / "consumers"))
             self.catalog = _closing(parts, Catalog(self.control, folder, self.clock, board, self.options.segment_bytes))
             self.hub: Hub[Topic] = _closing(parts, Hub(board, bells, self.catalog.refresh))
+            self.courses = Courses(self.verdicts, self.hub, self.catalog.use)
             self.hub.on_death = self.bury
             self.hub.on_staged = self.pump.hurry
             _on_turn(self.clock, self._turned)
             self.catalog.on_new = self.hub.discover
+            self.catalog.on_gone = self.courses.end
             self.catalog.load()
             parts.callback(self._finish)
             self._parts = parts.pop_all()
@@ -354,6 +359,11 @@ class Bus:
         presence = self.presence
         if presence is not None and self.members.bury(lambda slot: not presence.is_alive(slot)):
             self.announce_groups()
+
+    def move_due(self) -> None:
+        """Have what was to be delivered by now where it belongs, for who looks and does not wait."""
+        if self.pump.due <= self.clock.monotonic():
+            self.pump.run(LOCK_WAIT_SECONDS)
 
     def announce_groups(self) -> None:
         """Tell the consumers everywhere that something is theirs to take, or that somebody came or went."""

@@ -183,6 +183,7 @@ class Catalog:
         self.blocking: set[str] = set()
         self.unleased: set[str] = set()
         self.on_new: Callable[[list[Topic]], None] = lambda topics: None
+        self.on_gone: Callable[[Topic], None] = lambda topic: None
 
     def refresh(self) -> None:
         """Learn what others created and dropped, if the board says that they did."""
@@ -272,6 +273,7 @@ class Catalog:
             for shard in topic.shards:
                 self._used.pop(shard.id, None)
                 shard.close()
+            self.on_gone(topic)
 
     def use(self, shard: Shard) -> None:
         """Note that the files of a shard are (to be) open, and close those of the shard that was longest not used."""
@@ -378,7 +380,7 @@ class Catalog:
         with self._control.write(durable=True) as run:
             run("DELETE FROM topics WHERE id = ?", (topic.id,))
             for shard in topic.shards:
-                for table in ("cursors", "pending"):
+                for table in ("cursors", "pending", "places"):
                     run(f"DELETE FROM {table} WHERE shard = ?", (shard.id,))
                 run("DELETE FROM assignments WHERE partition = ?", (shard.id,))
             for table in ("levels", "schemas"):

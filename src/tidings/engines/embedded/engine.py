@@ -77,6 +77,8 @@ class BlockingFeed(Feed[M]):
     def fetch(self, limit: int, timeout: float | None) -> list[M]:
         feed = self.feed
         found = feed.poll(limit)
+        while timeout == 0 and not found and feed.is_behind():
+            found = feed.poll(limit)
         if found or timeout == 0:
             return found
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -150,6 +152,7 @@ class EmbeddedEngine:
 
     def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]:
         bus = self.bus
+        bus.move_due()
         bus.catalog.refresh()
         known = dict(bus.catalog.topics)
         chosen = sorted(known if names is None else known.keys() & set(names))
@@ -274,13 +277,14 @@ class EmbeddedEngine:
 
     # -- statistics
 
-    def statistics(self, topic: str, window: float) -> TopicStatistics:
+    def statistics(self, names: Sequence[str] | None, window: float) -> list[TopicStatistics]:
         bus = self.bus
         bus.bury()
+        bus.move_due()
         bus.catalog.refresh()
         from tidings.engines.embedded import statistics  # slow to load, and who publishes asks for none
 
-        return statistics.of_topic(bus, bus.catalog.find(topic), window)
+        return statistics.of_topics(bus, names, window)
 
     def problems(self) -> list[str]:
         from tidings.engines.embedded import statistics  # slow to load, and who publishes asks for none

@@ -9,7 +9,7 @@ from tidings.engines.embedded.control.schema import DDL, SCHEMA_VERSION
 
 TABLES = [
     *("meta", "topics", "levels", "schemas", "groups", "bindings"),
-    *("cursors", "pending", "consumers", "assignments", "staged"),
+    *("cursors", "pending", "consumers", "places", "assignments", "staged"),
 ]
 
 
@@ -75,4 +75,4 @@ def test_a_wrong_type_is_refused(database: apsw.Connection) -> None:
 
 def test_the_version_is_what_it_was() -> None:
     """Change it together with the tables, and bring a way to migrate."""
-    assert SCHEMA_VERSION == 2
+    assert SCHEMA_VERSION == 3

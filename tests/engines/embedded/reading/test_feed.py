@@ -49,7 +49,7 @@ class TestBeingTold:
         publish(one, "orders", "a")
         one.announce_groups()
         one.schedule("later", records("x"), level(at=one.clock.now() + 1), 1.0)
-        assert len(woken) >= 3
+        assert len(woken) >= 2 + (feed.renew_every is not None), "who has no group need not hear of groups"
 
     def test_a_topic_that_appears_twice_in_the_patterns_is_read_once(self, one: Bus, open_feed: Open) -> None:
         one.topic("orders")
@@ -125,9 +125,9 @@ class TestWhatIsDue:
 class TestTheEnd:
     def test_after_closing_nobody_is_attached(self, one: Bus, open_feed: Open) -> None:
         feed = open_feed(one, "orders")
-        assert [each.consumer for each in one.members.subscribers("orders")] == ["ann"]
+        assert [each.name for each in one.members.subscribers() if each.reads("orders")] == ["ann"]
         feed.close()
-        assert one.members.subscribers("orders") == ()
+        assert one.members.subscribers() == []
         publish(one, "orders", "a")
         assert feed.is_ready(), "whoever waits on it has to see the end"
         with pytest.raises(Closed):
@@ -139,9 +139,9 @@ class TestTheEnd:
         for _ in range(3):
             with pytest.raises(TooManySubscribers):
                 open_feed(one, "orders")
-        assert one.hub._feeds == [first]
+        assert list(one.hub._feeds) == [first]
         first.close()
-        assert (one.hub._feeds, one.hub._by_shard) == ([], {})
+        assert (one.hub._feeds, one.hub._by_shard) == ({}, {})
 
     def test_errors_of_the_disk_are_errors_of_the_storage(
         self, one: Bus, open_feed: Open, monkeypatch: pytest.MonkeyPatch
@@ -199,7 +199,7 @@ def test_another_process_sees_who_is_attached(on_disk: Buses) -> None:
     here, there = on_disk.open(), on_disk.open()
     tail(here, "orders")
     consumer(here, "ord*")
-    assert [(each.consumer, each.group) for each in there.members.subscribers("orders")] == [
+    assert [(each.name, each.group) for each in there.members.subscribers() if each.reads("orders")] == [
         ("ann", None),
         ("ann", "billing"),
     ]

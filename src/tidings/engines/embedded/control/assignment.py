@@ -20,8 +20,8 @@ Execute = Callable[..., Any]
 class Member(Struct):
     """A consumer as it claims. `shards` is the JSON list of those it may claim from, `unleased` the ones that deliver
     at most once; `homes`, of an ordering consumer only, tells the partition of each shard by its shard of normal
-    priority, and `shards` is then what `share` has left of them. `levels`, in order of priority only: the shards that
-    are claimed from one after the other. `merged`: what is claimed anew was cut to be in publish order."""
+    priority, and `shards` and `owned` are then what `share` has left of them. `levels`, in order of priority only: the
+    shards that are claimed from one after the other. `merged`: what is claimed anew was cut to be in publish order."""
 
     group: int
     consumer: int
@@ -31,6 +31,7 @@ class Member(Struct):
     levels: tuple[frozenset[int], ...] = ()
     merged: bool = False
     unleased: frozenset[int] = frozenset()
+    owned: frozenset[int] | None = None
     gained: bool = False
     leaving: bool = False
 
@@ -47,6 +48,7 @@ def share(run: Execute, who: Member, now: float) -> set[int]:
     for members in set(readers.values()):
         kept |= _share(run, who, [home for home in homes if readers[home] == members], members, owners, now)
     shards = {shard for shard, home in who.homes.items() if home in kept}
+    who.owned = frozenset(shards)
     who.shards = msgspec.json.encode(sorted(shards)).decode()
     return shards
 

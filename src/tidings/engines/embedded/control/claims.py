@@ -2,15 +2,15 @@
 
 A message of a group is in one of four states. Not claimed: at or after the cursor. Leased: in a `pending` row with a
 consumer. Free: in a `pending` row without one, to be claimed again when it is due. Gone: none of these, and counted as
-acked, dead, expired or skipped.
+acked, dead, expired, skipped or filtered.
 
     from         claim        ack    reject, expire  nack     release    lease ends or consumer dies
     not claimed  leased(1)    -      -               -        -          -
     leased(n)    -            acked  dead, expired   free(n)  free(n-1)  claimable again as n
     free(n)      leased(n+1)  -      -               -        -          -
 
-From all of them `seek` leads to not claimed or acked. A topic that delivers at most once has no leases: from not
-claimed to acked at the claim; `restore` makes that free(0).
+The filter of a group leads from not claimed to filtered, `seek` from all states to not claimed or acked. A topic that
+delivers at most once has no leases: from not claimed to acked at the claim; `restore` makes that free(0).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tidings.engines.embedded.control import assignment
 from tidings.engines.embedded.control.assignment import Member
@@ -77,10 +78,15 @@ class Claim(Struct, frozen=True):
 
 
 class Span(Struct, frozen=True):
-    """What may be claimed of a shard: the offsets `first` up to, not including, `end`."""
+    """What may be claimed of a shard: the offsets `first` up to, not including, `end`.
+
+    With `wanted`, first and last offsets of runs at or after `place`, only these: the group passes over the others.
+    """
 
     first: int
     end: int
+    place: int = 0
+    wanted: tuple[tuple[int, int], ...] | None = None
 
 
 class Wish(Struct):
@@ -160,8 +166,7 @@ class Claims:
             if wish.limit <= 0:
                 break
             if shards is None or shard in shards:
-                claim = self._claim_new(run, wish.who, shard, span, wish.limit, wish.now)
-                wish.take([claim] if claim is not None else [])
+                wish.take(self._claim_new(run, wish, shard, span))
         return wish.limit > 0
 
     def _claim_due(self, run: Execute, who: Member, among: str, limit: int, now: float) -> list[Claim]:
@@ -187,25 +192,31 @@ class Claims:
             limit -= len(claim)
         return claims
 
-    def _claim_new(self, run: Execute, who: Member, shard: int, span: Span, limit: int, now: float) -> Claim | None:
+    def _claim_new(self, run: Execute, wish: Wish, shard: int, span: Span) -> list[Claim]:
+        """Move the cursor, and claim what is wanted of what it moves over."""
+        who, now = wish.who, wish.now
         row = run("SELECT next FROM cursors WHERE group_id = ? AND shard = ?", (who.group, shard)).fetchall()
         place = row[0][0] if row else 0
         first = max(place, span.first)
-        last = min(span.end, first + limit) - 1
-        if last < first:
-            return None
-        claim = Claim(shard, first, last, 1, 0 if shard in who.unleased else next(self._leases), first - place)
-        acked = 0 if claim.lease else len(claim)
+        runs, end = _new_runs(span, first, wish.limit)
+        if end <= first:
+            return []
+        lease = 0 if shard in who.unleased else next(self._leases)
+        claims = [Claim(shard, low, high, 1, lease) for low, high in runs]
+        count = sum(map(len, claims))
         run(
-            "INSERT INTO cursors (group_id, shard, next, skipped, acked, marked, past) VALUES (?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET next = excluded.next, skipped = skipped + excluded.skipped, "
-            "acked = acked + excluded.acked",
-            (who.group, shard, last + 1, first - place, acked, now, now),
+            "INSERT INTO cursors (group_id, shard, next, skipped, acked, filtered, marked, past) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next, "
+            "skipped = skipped + excluded.skipped, acked = acked + excluded.acked, "
+            "filtered = filtered + excluded.filtered",
+            (who.group, shard, end, first - place, 0 if lease else count, end - first - count, now, now),
         )
-        if claim.lease:
+        for claim in claims if lease else ():
             until = now + who.lease_seconds
-            self._insert(run, (who.group, shard, first, last, 1, until, who.consumer, claim.lease))
-        return claim
+            self._insert(run, (who.group, shard, claim.first, claim.last, 1, until, who.consumer, lease))
+        if claims and first > place:
+            claims[0] = replace(claims[0], skipped=first - place)
+        return claims
 
     @staticmethod
     def _insert(run: Execute, row: tuple[Any, ...]) -> None:
@@ -319,6 +330,25 @@ class Claims:
         others = "SELECT min(until) FROM consumers WHERE group_id = ? AND id <> ? AND until > ?"
         until: float | None = self._control.read(others, (who.group, who.consumer, now))[0][0]
         return min((time for time in (due, until) if time is not None), default=None)
+
+
+def _new_runs(span: Span, first: int, limit: int) -> tuple[Sequence[tuple[int, int]], int]:
+    """Return the first and last offsets of what to claim from `first` on, and where the cursor goes."""
+    if span.wanted is None:
+        end = min(span.end, first + limit)
+        return ((first, end - 1),), end
+    if first < span.place:  # the group was moved back meanwhile: nobody has looked at what is there
+        return (), first
+    runs = []
+    for low, high in span.wanted:
+        low = max(low, first)
+        if low <= high:
+            high = min(high, low + limit - 1)
+            runs.append((low, high))
+            limit -= high - low + 1
+        if limit <= 0:
+            return runs, runs[-1][1] + 1
+    return runs, span.end
 
 
 def _count(run: Execute, change: str, n: int, group: int, shard: int) -> None:

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
 from tidings.engines.embedded.control.database import Control
-from tidings.errors import GroupNotFound
+from tidings.errors import GroupExists, GroupNotFound
+from tidings.model.topics import Pattern
 
-_COUNTS = ("acked", "dead", "expired", "skipped", "redelivered", "failed")
+if TYPE_CHECKING:
+    from tidings.model.predicate import Predicate
+
+_COUNTS = ("acked", "dead", "expired", "skipped", "filtered", "redelivered", "failed")
+
+
+class Group(Struct, frozen=True):
+    """One group, what it collects from and what its messages have to match."""
+
+    id: int
+    name: str
+    patterns: tuple[Pattern, ...]
+    filter: Predicate | None
+
+    def collects(self, topic: str) -> bool:
+        return any(pattern.matches(topic) for pattern in self.patterns)
 
 
 class Standing(Struct, frozen=True, kw_only=True):
@@ -34,19 +51,30 @@ class Groups:
 
     def find(self, name: str) -> int:
         """Return the number of a group. Raises `GroupNotFound`."""
-        rows = self._control.read("SELECT id FROM groups WHERE name = ?", (name,))
+        return self._row(name)[0]
+
+    def filter(self, name: str) -> Predicate | None:
+        """Return what the messages of a group have to match, None: nothing. Raises `GroupNotFound`."""
+        return _read_filter(self._row(name)[1])
+
+    def _row(self, name: str) -> tuple[int, str | None]:
+        rows = self._control.read("SELECT id, filter FROM groups WHERE name = ?", (name,))
         if not rows:
             raise GroupNotFound(name)
-        return int(rows[0][0])
+        id, stored = rows[0]
+        return id, stored
 
-    def bind(self, name: str, patterns: Iterable[str], starts: dict[int, int], now: float) -> int:
-        """Make the group collect from the patterns: on the shards of `starts` from there, on later ones from 0.
-
-        A place that the group has already is kept. Return the number of the group.
-        """
+    def bind(
+        self, name: str, patterns: Iterable[str], starts: dict[int, int], now: float, filter: Predicate | None = None
+    ) -> int:
+        """Make the group collect from the patterns what the filter matches: on the shards of `starts` from there, on
+        later ones from 0. A place that the group has already is kept, and so is its filter. Return the number of the
+        group. Raises `GroupExists` when it has another filter."""
         with self._control.write(durable=True) as run:
-            run("INSERT OR IGNORE INTO groups (name) VALUES (?)", (name,))
-            ((group,),) = run("SELECT id FROM groups WHERE name = ?", (name,)).fetchall()
+            new = (name, None if filter is None else filter.stored())
+            run("INSERT OR IGNORE INTO groups (name, filter) VALUES (?, ?)", new)
+            ((group, stored),) = run("SELECT id, filter FROM groups WHERE name = ?", (name,)).fetchall()
+            check_filter(name, _read_filter(stored), filter)
             for pattern in patterns:
                 run("INSERT OR IGNORE INTO bindings VALUES (?, ?)", (group, pattern))
             for shard, start in starts.items():
@@ -65,6 +93,17 @@ class Groups:
         for name, pattern in self._control.read(query):
             found.setdefault(name, []).extend([pattern] if pattern is not None else [])
         return found
+
+    def all(self) -> list[Group]:
+        """Return the groups, sorted by name."""
+        query = (
+            "SELECT id, name, filter, json_group_array(pattern) FILTER (WHERE pattern IS NOT NULL) "
+            "FROM groups LEFT JOIN bindings ON id = group_id GROUP BY id ORDER BY name"
+        )
+        return [
+            Group(id, name, tuple(map(Pattern.from_stored, sorted(msgspec.json.decode(stored)))), _read_filter(filter))
+            for id, name, filter, stored in self._control.read(query)
+        ]
 
     def drop(self, name: str) -> None:
         group = self.find(name)
@@ -130,6 +169,21 @@ class Groups:
             ack_rate=sum(_rate(row[2], row[4], now) for row in cursors),
             fail_rate=sum(_rate(row[3], row[4], now) for row in cursors),
         )
+
+
+def _read_filter(stored: str | None) -> Predicate | None:
+    if stored is None:
+        return None
+    from tidings.model.predicate import Predicate  # slow to load, and most groups have none
+
+    return Predicate.from_stored(stored)
+
+
+def check_filter(group: str, has: Predicate | None, wanted: Predicate | None) -> None:
+    """Raise `GroupExists` when a group has another filter than the one that is asked for, if one is."""
+    if wanted is not None and wanted != has:
+        it_has = "it has no filter" if has is None else f"its filter is {str(has)!r}"
+        raise GroupExists(group, f"{it_has}, not {str(wanted)!r}")
 
 
 def _rate(count: int, since: float, now: float) -> float:

@@ -12,13 +12,14 @@ from tidings.engines.embedded.control.database import Control
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
 from tidings.errors import InvalidOption, TooManySubscribers
 from tidings.model.topics import Pattern
-from tidings.spi import ConsumerInfo, SubscriberInfo
+from tidings.spi import ConsumerInfo
 
 Execute = Callable[..., Any]
 
 
 class Applicant(Struct, frozen=True, kw_only=True):
-    """A subscription that is to be attached. `since` is wall time, `until` monotonic: when it counts as stopped."""
+    """A subscription that is to be attached. `since` is wall time, `until` monotonic: when it counts as stopped.
+    `rides`: it has read everything as long as it tells of no place."""
 
     group: int | None
     name: str
@@ -28,6 +29,32 @@ class Applicant(Struct, frozen=True, kw_only=True):
     ordering: bool
     since: float
     until: float
+    rides: bool = False
+
+
+class Attached(Struct, frozen=True):
+    """An attached subscription: `since` and `last`, when it came and when it got a message, are wall times; `places`
+    is how far a temporary one has read; of other shards it has read everything if it `rides`, else nothing."""
+
+    name: str
+    group: str | None
+    pid: int
+    since: float
+    last: float | None
+    patterns: tuple[Pattern, ...]
+    places: dict[int, int]
+    rides: bool
+
+    def reads(self, topic: str) -> bool:
+        return any(pattern.matches(topic) for pattern in self.patterns)
+
+
+_SLOTS = (
+    "WITH RECURSIVE taken(slot) AS (SELECT min(slot) FROM consumers "
+    "UNION ALL SELECT (SELECT min(slot) FROM consumers WHERE slot > taken.slot) FROM taken WHERE slot IS NOT NULL) "
+    "SELECT slot FROM taken WHERE slot IS NOT NULL"
+)
+"""The different slots, from one to the next in the index: a process with ten thousand subscriptions has one."""
 
 
 class Members:
@@ -45,8 +72,8 @@ class Members:
             _check_limits(run, limits)
             _check_order(run, who)
             run(
-                "INSERT INTO consumers (group_id, name, slot, pid, patterns, ordering, since, until) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO consumers (group_id, name, slot, pid, patterns, ordering, since, until, rides) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     who.group,
                     who.name,
@@ -56,6 +83,7 @@ class Members:
                     int(who.ordering),
                     who.since,
                     who.until,
+                    int(who.rides),
                 ),
             )
             return int(run("SELECT last_insert_rowid()").fetchall()[0][0])
@@ -74,15 +102,15 @@ class Members:
     def bury(self, is_dead: Callable[[int], bool]) -> bool:
         """Free what the subscriptions of dead processes held; the attempts count, since they may have crashed on it.
         Messages that such a process was moving are left to others. Return whether there was something."""
-        rows = self._control.read("SELECT id, slot FROM consumers")
+        slots = {row[0] for row in self._control.read(_SLOTS)}
         movers = self._control.read("SELECT DISTINCT mover FROM staged WHERE mover IS NOT NULL")
-        slots = {slot for slot in {slot for _, slot in rows} | {row[0] for row in movers} if is_dead(slot)}
+        slots = {slot for slot in slots | {row[0] for row in movers} if is_dead(slot)}
         if slots:
             with self._control.write() as run:
                 slots = {slot for slot in slots if is_dead(slot)}  # nobody has taken it over meanwhile
-                for consumer in [consumer for consumer, slot in rows if slot in slots]:
-                    _free(run, consumer, 0)
                 for slot in slots:
+                    for (consumer,) in run("SELECT id FROM consumers WHERE slot = ?", (slot,)).fetchall():
+                        _free(run, consumer, 0)
                     run("UPDATE staged SET mover = NULL WHERE mover = ?", (slot,))
         return bool(slots)
 
@@ -94,7 +122,7 @@ class Members:
     def forget(run: Execute) -> None:
         """After a start of the machine: everybody is dead, and the times of its clock mean nothing now."""
         run("UPDATE pending SET consumer = NULL, lease = 0, due = 0")
-        run("DELETE FROM consumers; DELETE FROM assignments; UPDATE staged SET mover = NULL")
+        run("DELETE FROM consumers; DELETE FROM places; DELETE FROM assignments; UPDATE staged SET mover = NULL")
         run("UPDATE cursors SET acked_mark = acked, failed_mark = failed, marked = 0")
         run("UPDATE cursors SET acked_past = acked, failed_past = failed, past = 0")
 
@@ -106,13 +134,27 @@ class Members:
         )
         return tuple(ConsumerInfo(*row) for row in self._control.read(query, (group,)))
 
-    def subscribers(self, topic: str) -> tuple[SubscriberInfo, ...]:
-        """Return the subscriptions that read a topic, the oldest first."""
+    def subscribers(self) -> list[Attached]:
+        """Return the attached subscriptions, the oldest first."""
+        places: dict[int, dict[int, int]] = {}
+        for consumer, shard, place in self._control.read("SELECT consumer, shard, next FROM places"):
+            places.setdefault(consumer, {})[shard] = place
         query = (
-            "SELECT consumers.name, groups.name, pid, since, patterns FROM consumers "
+            "SELECT consumers.name, groups.name, pid, since, got, patterns, consumers.id, rides FROM consumers "
             "LEFT JOIN groups ON groups.id = group_id ORDER BY consumers.id"
         )
-        return tuple(SubscriberInfo(*row[:4]) for row in self._control.read(query) if _reads(row[4], topic))
+        return [
+            Attached(name, group, pid, since, last, _patterns(stored), places.get(consumer, {}), bool(rides))
+            for name, group, pid, since, last, stored, consumer, rides in self._control.read(query)
+        ]
+
+    def tell(self, consumer: int, last: float | None, places: Mapping[int, int], wait: float) -> None:
+        """Write down how far a subscription is, for statistics: when it got a message, and its places that moved."""
+        with self._control.write(wait) as run:
+            run("UPDATE consumers SET got = ? WHERE id = ?", (last, consumer))
+            attached = "SELECT ?, ?, ? WHERE EXISTS (SELECT 1 FROM consumers WHERE id = ?)"
+            for shard, place in places.items():
+                run(f"INSERT OR REPLACE INTO places {attached}", (consumer, shard, place, consumer))
 
 
 def _free(run: Execute, consumer: int, attempts: int) -> None:
@@ -121,6 +163,7 @@ def _free(run: Execute, consumer: int, attempts: int) -> None:
         (attempts, consumer),
     )
     run("DELETE FROM assignments WHERE consumer = ?", (consumer,))
+    run("DELETE FROM places WHERE consumer = ?", (consumer,))
     run("DELETE FROM consumers WHERE id = ?", (consumer,))
 
 
@@ -138,5 +181,9 @@ def _check_order(run: Execute, who: Applicant) -> None:
         raise InvalidOption("ordering", who.ordering, "the group has consumers attached that say otherwise")
 
 
+def _patterns(stored: str) -> tuple[Pattern, ...]:
+    return tuple(map(Pattern.from_stored, msgspec.json.decode(stored, type=list[str])))
+
+
 def _reads(stored: str, topic: str) -> bool:
-    return any(Pattern.from_stored(pattern).matches(topic) for pattern in msgspec.json.decode(stored, type=list[str]))
+    return any(pattern.matches(topic) for pattern in _patterns(stored))

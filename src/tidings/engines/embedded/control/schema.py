@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 DDL = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
@@ -28,7 +28,10 @@ CREATE TABLE schemas (
     PRIMARY KEY (topic_id, version)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE groups (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE) STRICT;
+-- `filter` is what its messages have to match, as stored by the model; NULL for all
+CREATE TABLE groups (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, filter TEXT
+) STRICT;
 
 CREATE TABLE bindings (
     group_id INTEGER NOT NULL, pattern TEXT NOT NULL, PRIMARY KEY (group_id, pattern)
@@ -45,6 +48,7 @@ CREATE TABLE cursors (
     dead INTEGER NOT NULL DEFAULT 0,
     expired INTEGER NOT NULL DEFAULT 0,
     skipped INTEGER NOT NULL DEFAULT 0,
+    filtered INTEGER NOT NULL DEFAULT 0,
     redelivered INTEGER NOT NULL DEFAULT 0,
     acked_mark INTEGER NOT NULL DEFAULT 0,
     failed_mark INTEGER NOT NULL DEFAULT 0,
@@ -73,7 +77,9 @@ CREATE INDEX pending_place ON pending (group_id, shard, first);
 CREATE INDEX pending_consumer ON pending (consumer) WHERE consumer IS NOT NULL;
 
 -- attached subscriptions (a temporary one has no group); `slot` is the lock that their process holds while it lives.
--- `until` is when an ordering consumer that does not renew loses its partitions, `homes` the ones that it reads
+-- `until` is when an ordering consumer that does not renew loses its partitions, `homes` the ones that it reads; `got`,
+-- written now and then, is when it got a message (wall time); with `rides` it has read everything unless `places` says
+-- otherwise
 CREATE TABLE consumers (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     group_id INTEGER,
@@ -84,9 +90,18 @@ CREATE TABLE consumers (
     ordering INTEGER NOT NULL,
     homes TEXT NOT NULL DEFAULT '[]',
     since REAL NOT NULL,
-    until REAL NOT NULL
+    until REAL NOT NULL,
+    got REAL,
+    rides INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX consumers_group ON consumers (group_id);
+CREATE INDEX consumers_slot ON consumers (slot);
+
+-- how far temporary subscriptions have read, written now and then: -1 is everything. One without a place has read
+-- nothing since it came
+CREATE TABLE places (
+    consumer INTEGER NOT NULL, shard INTEGER NOT NULL, next INTEGER NOT NULL, PRIMARY KEY (consumer, shard)
+) STRICT, WITHOUT ROWID;
 
 -- which consumer of an ordering group reads a partition, named by the number of its shard of normal priority
 CREATE TABLE assignments (

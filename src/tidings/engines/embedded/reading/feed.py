@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Generic
 
 from tidings.engines.embedded.bus import Bus
@@ -16,14 +17,19 @@ from tidings.engines.embedded.catalog import Shard, Topic
 from tidings.engines.embedded.control.members import Applicant
 from tidings.engines.embedded.control.outbox import Entry
 from tidings.engines.embedded.disk import place
-from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
+from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, WouldBlock
 from tidings.engines.embedded.log.frame import Batch
 from tidings.engines.embedded.reading.start import matching
-from tidings.errors import Closed, InvalidOption
+from tidings.engines.embedded.sift import Sift
+from tidings.errors import Closed, EngineError, InvalidOption
 from tidings.model.dead_letter import bury
 from tidings.model.message import Message
 from tidings.model.options import SubscriptionSpec, TopicOptions
 from tidings.spi import M, Settlement
+
+TELL_SECONDS = 1.0
+"""How often a subscription writes down how far it is, for statistics: as fresh as a person looks at them, and so rare
+that it costs nothing."""
 
 REASONS = {"exhaust": "retries exhausted", "expire": "expired", "lapse": "expired"}
 """What a dead letter says of a cause that is not a consumer's decision."""
@@ -37,10 +43,15 @@ class BaseFeed(ABC, Generic[M]):
         self._generation = bus.generation
         self._spec = spec
         self._make = message_type
+        self._sift = None if spec.filter is None else Sift(spec.filter, self.bus.verdicts)
         self._consumer = -1
         self._fresh: dict[int, None] = {}
         self._shards: dict[int, Shard] = {}
         self._stirred = False
+        self._moved: dict[int, int] = {}
+        self._last: float | None = None
+        self._told = float("-inf")
+        self._untold = False
         self.closed = False
         self.clock = bus.clock
         self.patterns = spec.patterns
@@ -100,6 +111,7 @@ class BaseFeed(ABC, Generic[M]):
             ordering=spec.ordering,
             since=self.clock.now(),
             until=self.clock.monotonic() + bus.options.lease_seconds,
+            rides=group is None and self._sift is not None and spec.start == "end",
         )
         try:
             self._consumer = bus.members.join(who, self._limits())
@@ -109,6 +121,7 @@ class BaseFeed(ABC, Generic[M]):
             raise
 
     def _follow(self, shard: Shard) -> None:
+        """Be told of what is new on a shard, which is to be looked at for a first time."""
         self._shards[shard.id] = shard
         self._fresh[shard.id] = None
         self.bus.hub.follow(self, shard.id)
@@ -135,6 +148,10 @@ class BaseFeed(ABC, Generic[M]):
         if waker is not None:
             waker()
 
+    def is_behind(self) -> bool:
+        """Whether a poll has left something to look at: what it looked at was not wanted."""
+        return bool(self._fresh)
+
     def is_ready(self) -> bool:
         return bool(self._fresh) or self._stirred or self.closed
 
@@ -155,12 +172,28 @@ class BaseFeed(ABC, Generic[M]):
         """Return up to `limit` messages that are there now. With `wait` 0 it may raise `WouldBlock`."""
         self._check()
         self.bus.hub.glance()
+        now = self.clock.monotonic()
         try:
-            if self.bus.pump.due <= self.clock.monotonic():
+            if self.bus.pump.due <= now:
                 self.bus.pump.run(wait)
-            return self._poll(limit, wait)
+            found = self._poll(limit, wait)
         except OSError as error:
             raise place.translated(self.bus.folder, error) from error
+        if found or self._untold or self._moved:
+            self._report(bool(found), now, wait)
+        return found
+
+    def _report(self, found: bool, now: float, wait: float) -> None:
+        """Write down how far this is, unless that was done a moment ago; should that fail, then the next time."""
+        self._untold = True
+        if found:
+            self._last = self.clock.now()
+        if now - self._told < TELL_SECONDS:
+            return
+        self._told = now
+        with suppress(EngineError, WouldBlock):
+            self.bus.members.tell(self._consumer, self._last, self._moved, wait)
+            self._moved, self._untold = {}, False
 
     @abstractmethod
     def _poll(self, limit: int, wait: float) -> list[M]: ...
@@ -168,7 +201,10 @@ class BaseFeed(ABC, Generic[M]):
     def pause(self) -> float:
         """Return how long to sleep at most before polling again."""
         self._check()
-        return max(0.0, min(self._due(), self.bus.pump.due) - self.clock.monotonic())
+        due = min(self._due(), self.bus.pump.due)
+        if self._untold:
+            due = min(due, self._told + TELL_SECONDS)
+        return max(0.0, due - self.clock.monotonic())
 
     @abstractmethod
     def _due(self) -> float:

@@ -21,6 +21,7 @@ from tidings.engines.embedded.reading.feed import BaseFeed
 from tidings.engines.embedded.reading.merge import first_published, stable_ends
 from tidings.engines.embedded.reading.policy import Policy
 from tidings.engines.embedded.reading.start import bind
+from tidings.engines.embedded.sift import Sift
 from tidings.engines.embedded.waking.board import LOOK_SECONDS, ROOM_MADE, STAGED
 from tidings.errors import DamagedData, EngineError, LeaseLost
 from tidings.model.options import Durability, SubscriptionSpec
@@ -56,6 +57,8 @@ class GroupFeed(BaseFeed[M]):
         self.bus.bury()
         self.bus.members.check(self._limits())
         self._group = bind(self.bus, spec)
+        kept = self.bus.groups.filter(spec.group)
+        self._sift = None if kept is None else Sift(kept, self.bus.verdicts)
         self._enter()
         self._attach(self._group)
         self._watch()
@@ -141,12 +144,13 @@ class GroupFeed(BaseFeed[M]):
         try:
             if stirred:
                 fresh.update(dict.fromkeys(self._behind()))
-            spans, who.merged, more = self._spans(fresh, limit)
+            spans, who.merged, cut = self._spans(fresh, limit)
             claims = self._claims.claim(who, spans, limit, now, wait)
         except BaseException:
             self._fresh = {**fresh, **self._fresh}
             self._stirred = self._stirred or stirred
             raise
+        more = bool(cut if who.owned is None else cut & who.owned)
         return claims, spans, more or (who.merged and bool(claims))
 
     def _after_claim(self, who: Member, claims: Sequence[Claim], left: dict[int, Span], now: float) -> None:
@@ -168,15 +172,20 @@ class GroupFeed(BaseFeed[M]):
         places, written = self.bus.groups.cursors(self._group), self.bus.hub.written
         return [number for number in list(self._shards) if not 0 < written(number) <= places.get(number, 0)]
 
-    def _spans(self, fresh: dict[int, None], limit: int) -> tuple[dict[int, Span], bool, bool]:
+    def _spans(self, fresh: dict[int, None], limit: int) -> tuple[dict[int, Span], bool, set[int]]:
         """Return what may be claimed of these shards, in the order in which to claim it, whether it was cut to be in
-        publish order, and whether there is more."""
+        publish order, and of which there is more."""
         shards = [self._shards[number] for number in fresh if number in self._shards]
         spans = {shard.id: span for shard in shards if (span := self._span(shard)) is not None}
-        if self._spec.priority_order or len({shard.priority for shard in shards}) < 2:
-            return spans, False, False
-        cut = self._in_publish_order(spans, limit)
-        return cut, True, any(cut[number].end < spans[number].end for number in spans)
+        merged = not self._spec.priority_order and len({shard.priority for shard in shards}) > 1
+        if not merged and self._sift is None:
+            return spans, False, set()
+        cursors = self.bus.groups.cursors(self._group)
+        places = {number: max(span.first, cursors.get(number, 0)) for number, span in spans.items()}
+        cut = self._in_publish_order(spans, places, limit) if merged else spans
+        if self._sift is not None:
+            cut = {number: self._wanted(number, span, places[number], limit) for number, span in cut.items()}
+        return cut, merged, {number for number in spans if cut[number].end < spans[number].end}
 
     def _span(self, shard: Shard) -> Span | None:
         try:
@@ -187,18 +196,25 @@ class GroupFeed(BaseFeed[M]):
             return None
         return Span(first, end)
 
-    def _in_publish_order(self, spans: dict[int, Span], limit: int) -> dict[int, Span]:
+    def _wanted(self, number: int, span: Span, place: int, limit: int) -> Span:
+        """Cut a span down to what the filter lets `limit` messages through of, and say which."""
+        assert self._sift is not None
+        try:
+            runs, end = self._sift.runs(self._shards[number], place, span.end, limit)
+        except LogGone:
+            runs, end = [], place
+        return Span(span.first, end, place, tuple(runs))
+
+    def _in_publish_order(self, spans: dict[int, Span], places: dict[int, int], limit: int) -> dict[int, Span]:
         """Cut the spans of each topic down to the messages that were published first."""
         cut = dict(spans)
         topics: dict[str, dict[int, Shard]] = {}
         for number in spans:
             topics.setdefault(self._shards[number].topic, {})[number] = self._shards[number]
-        cursors = self.bus.groups.cursors(self._group)
-        places = {number: max(span.first, cursors.get(number, 0)) for number, span in spans.items()}
         for shards in topics.values():
             try:
                 ends = stable_ends(list(shards.values()))
-                stops = first_published(shards, places, ends, limit)
+                stops = first_published(shards, places, ends, limit, self._sift)
             except LogGone:
                 stops = dict.fromkeys(shards, 0)
             cut.update((n, Span(spans[n].first, stop)) for n, stop in stops.items())

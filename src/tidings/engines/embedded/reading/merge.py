@@ -6,6 +6,8 @@ import heapq
 from collections.abc import Iterator, Mapping, Sequence
 
 from tidings.engines.embedded.catalog import Shard
+from tidings.engines.embedded.log.frame import Batch
+from tidings.engines.embedded.sift import Sift
 
 LOOKS = 10
 """How often the ends of the logs are looked at for a moment at which all of them stood still; publishers that are
@@ -25,25 +27,31 @@ def stable_ends(shards: Sequence[Shard]) -> dict[int, int]:
 
 
 def first_published(
-    shards: Mapping[int, Shard], places: Mapping[int, int], ends: Mapping[int, int], limit: int
+    shards: Mapping[int, Shard],
+    places: Mapping[int, int],
+    ends: Mapping[int, int],
+    limit: int,
+    sift: Sift | None = None,
 ) -> dict[int, int]:
-    """Return up to where each log is to be read from its place so that, together, they give the `limit` messages that
-    were published first."""
+    """Return up to where each log is to be read from its place so that, together, they give the `limit` messages (that
+    a filter lets through) which were published first."""
     found = {number: places.get(number, 0) for number in shards}
     steps = heapq.merge(*(_steps(shards[number], found[number], ends[number]) for number in shards))
-    for _, number, first, end in steps:
-        taken = min(end - first, limit)
-        found[number] = first + taken
+    for _, number, first, end, batch in steps:
+        if sift is None:
+            taken, found[number] = min(end - first, limit), min(end, first + limit)
+        else:
+            taken, found[number] = sift.take(shards[number], batch, first, limit)
         limit -= taken
         if limit <= 0:
             break
     return found
 
 
-def _steps(shard: Shard, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the stored batches of a shard: time, shard, first offset (retention may have removed some), end."""
+def _steps(shard: Shard, at: int, end: int) -> Iterator[tuple[int, int, int, int, Batch]]:
+    """Yield the stored batches of a shard: time, shard, first offset (retention may have removed some), end, itself."""
     while at < end and (batches := shard.log.read(at)):
         for batch in batches:
             if batch.end > at and batch.base < end:
-                yield batch.time_ns, shard.id, max(batch.base, at), min(batch.end, end)
+                yield batch.time_ns, shard.id, max(batch.base, at), min(batch.end, end), batch
         at = batches[-1].end

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tidings.engines.embedded.bus import Bus
 from tidings.engines.embedded.catalog import Shard, Topic
+from tidings.engines.embedded.control.groups import check_filter
 from tidings.engines.embedded.log.segments import LogGone
 from tidings.model.options import Start, SubscriptionSpec
 from tidings.model.topics import Pattern
@@ -35,10 +36,12 @@ def start_offset(bus: Bus, shard: Shard, start: Start) -> int:
 
 
 def bind(bus: Bus, spec: SubscriptionSpec) -> int:
-    """Make the group of a spec collect from its topics, from its start where it has no place yet."""
+    """Make the group of a spec collect from its topics, from its start where it has no place yet. Raises `GroupExists`
+    when it has another filter."""
     assert spec.group is not None
     stored = [str(pattern) for pattern in spec.patterns]
     if bus.groups.is_bound(spec.group, stored):
+        check_filter(spec.group, bus.groups.filter(spec.group), spec.filter)
         return bus.groups.find(spec.group)
     for pattern in spec.patterns:
         if pattern.literal is not None:
@@ -47,4 +50,4 @@ def bind(bus: Bus, spec: SubscriptionSpec) -> int:
     placed = [Pattern.from_stored(text) for text in bus.groups.bindings().get(spec.group, ())]
     topics = [topic for topic in matching(bus, spec.patterns) if not any(p.matches(topic.name) for p in placed)]
     starts = {shard.id: start_offset(bus, shard, spec.start) for topic in topics for shard in topic.shards}
-    return bus.groups.bind(spec.group, stored, starts, bus.clock.monotonic())
+    return bus.groups.bind(spec.group, stored, starts, bus.clock.monotonic(), spec.filter)

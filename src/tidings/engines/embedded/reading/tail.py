@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from tidings.engines.embedded.bus import Bus
 from tidings.engines.embedded.catalog import Shard
 from tidings.engines.embedded.control.outbox import Entry
+from tidings.engines.embedded.courses import Course
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
 from tidings.engines.embedded.log.frame import Batch
 from tidings.engines.embedded.log.segments import LogGone
@@ -23,26 +24,83 @@ from tidings.model.options import MAX_PREFETCH, Durability, Guarantee, Subscript
 from tidings.model.retry import is_exhausted, retry_delay
 from tidings.spi import M, Output, Settlement
 
+EVERYTHING = -1
+"""As a place that is written down: this subscription has read everything, and waits for what its filter matches."""
+
 
 class TailFeed(BaseFeed[M]):
     """Reads what is published, for itself alone."""
 
     def __init__(self, bus: Bus, spec: SubscriptionSpec, message_type: type[M]) -> None:
         super().__init__(bus, spec, message_type)
+        self._riding: dict[int, Course] = {}
+        self._levels: dict[str, set[int]] = {}
+        self._says_where = False
         self._places: dict[int, int] = {}
         self._retries: list[tuple[float, int, M]] = []
         self._order = itertools.count()
         shards = self._enter()
         self._attach(None)
         for shard in shards:
-            if spec.start == "end":
+            if spec.start == "end" and self._sift is None:
                 self._fresh.pop(shard.id, None)  # nothing to read yet; what comes from now on touches it again
             self._places[shard.id] = start_offset(self.bus, shard, spec.start)
+
+    # -- riding along, with a filter
+
+    def _follow(self, shard: Shard) -> None:
+        """With a filter, what is new is looked at together with others that have one; unless the topic has several
+        priorities: what comes of these has to be merged."""
+        levels = self._levels.setdefault(shard.topic, set())
+        merging = bool(levels) and shard.priority not in levels
+        levels.add(shard.priority)
+        if self._sift is None or len(levels) > 1:
+            super()._follow(shard)
+        else:
+            self.bus.courses.of(shard)  # hears of everything from now on, before the first look
+            self._shards[shard.id] = shard
+            self._fresh[shard.id] = None
+        if merging and len(levels) == 2:
+            for other in [each for each in self._shards.values() if each.topic == shard.topic and each is not shard]:
+                self._get_off(other.id)
+                super()._follow(other)
+
+    def _board(self, shard: Shard) -> bool:
+        """Ride along with the others that have read everything, where that is possible. False: there is more."""
+        if self._sift is None or len(self._levels[shard.topic]) > 1:
+            return True
+        self._riding[shard.id] = course = self.bus.courses.of(shard)
+        if course.board(self, self._sift.predicate, self._places.get(shard.id, 0)):
+            if self._says_where or self._spec.start != "end":
+                self._moved[shard.id] = EVERYTHING
+            return True
+        del self._riding[shard.id]
+        return False
+
+    def alight(self, shard: int, offset: int) -> None:
+        """Read on by itself, from an offset at which there is something for this subscription."""
+        self._riding.pop(shard, None)
+        self._places[shard] = offset
+        self._says_where = True
+        self.touch(shard)
+
+    def _get_off(self, shard: int) -> None:
+        course = self._riding.get(shard)
+        if course is not None and self._sift is not None:
+            course.leave(self, self._sift.predicate)
+
+    def _lose(self, shard: int) -> None:
+        super()._lose(shard)
+        self._riding.pop(shard, None)
+        self.bus.courses.forget(shard)
 
     # -- reading
 
     def _poll(self, limit: int, wait: float) -> list[M]:
         self._stirred = False
+        for number, course in tuple(self.bus.courses.stale.items()) if self._sift is not None else ():
+            if number in self._riding:
+                course.run()
         found = self._take_retries(limit)
         for shards in self._turns():
             if len(found) >= limit:
@@ -97,12 +155,13 @@ class TailFeed(BaseFeed[M]):
             at = max(at, batch.base)
             while at < batch.end and len(found) < stop:
                 last = min(batch.end, at + stop - len(found)) - 1
-                found += self._wanted(batch, self._messages(shard, batch, at, last, 1, 0))
+                found += self._wanted(shard, batch, self._messages(shard, batch, at, last, 1, 0))
                 at = last + 1
             if len(found) >= stop:
                 break
-        self._places[shard.id] = at
-        return bool(batches)
+        if at != self._places.get(shard.id):
+            self._places[shard.id] = self._moved[shard.id] = at
+        return bool(batches) or not self._board(shard)
 
     def _read_merged(self, shards: list[Shard], limit: int, found: list[M]) -> list[Shard]:
         """Add up to `limit` messages of several shards in publish order; return those that may have more."""
@@ -117,7 +176,9 @@ class TailFeed(BaseFeed[M]):
             for shard in shards:
                 self._lose(shard.id)
             return []
-        self._places.update((number, place) for number, (place, _) in read.items())
+        places = {number: place for number, (place, _) in read.items()}
+        self._places.update(places)
+        self._moved.update(places)
         for _, messages in sorted([page for _, pages in read.values() for page in pages], key=lambda page: page[0]):
             found += messages
         return [shard for shard in shards if self._places.get(shard.id, 0) < ends[shard.id]]
@@ -131,12 +192,15 @@ class TailFeed(BaseFeed[M]):
                 if at < stop:
                     self.skipped += max(0, min(batch.base, stop) - at)
                     messages = self._messages(shard, batch, max(at, batch.base), stop - 1, 1, 0)
-                    pages.append((batch.time_ns, self._wanted(batch, messages)))
+                    pages.append((batch.time_ns, self._wanted(shard, batch, messages)))
                     at = min(batch.end, stop)
         return at, pages
 
-    def _wanted(self, batch: Batch, messages: list[M]) -> list[M]:
-        """Leave out what has expired, and other keys than the one asked for."""
+    def _wanted(self, shard: Shard, batch: Batch, messages: list[M]) -> list[M]:
+        """Leave out what the filter does, what has expired, and other keys than the one asked for."""
+        if self._sift is not None:
+            verdict = self._sift.verdict(shard, batch)
+            messages = [message for message in messages if verdict[message.offset - batch.base]]
         if batch.extra:
             now = self.clock.now()
             messages = [m for m in messages if (until := m.expires_at) is None or until > now]
@@ -154,7 +218,9 @@ class TailFeed(BaseFeed[M]):
         return found
 
     def is_ready(self) -> bool:
-        return super().is_ready() or bool(self._retries and self._retries[0][0] <= self.clock.monotonic())
+        if super().is_ready() or (self._riding and not self._riding.keys().isdisjoint(self.bus.courses.stale)):
+            return True
+        return bool(self._retries and self._retries[0][0] <= self.clock.monotonic())
 
     def _due(self) -> float:
         return self._retries[0][0] if self._retries else float("inf")
@@ -173,7 +239,10 @@ class TailFeed(BaseFeed[M]):
             self.bus.hub.announce_change(STAGED)
         for due, message in retries:
             heapq.heappush(self._retries, (due, next(self._order), message))
-        self.stir()
+        self._wake()
+
+    def stir(self) -> None:
+        """What becomes of the messages of groups is none of its business."""
 
     def _decide(self, settlement: Settlement, letters: list[Entry], retries: list[tuple[float, M]]) -> None:
         """Add what comes of a settlement: a dead letter, or a delivery later."""
@@ -210,6 +279,8 @@ class TailFeed(BaseFeed[M]):
         if self.closed:
             return
         if self.is_own():
+            for shard in list(self._riding):
+                self._get_off(shard)
             self.bus.members.leave(self._consumer, wait)
             self.bus.hub.remove(self, self._shards)
         self.closed = True

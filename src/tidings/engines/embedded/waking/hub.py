@@ -10,7 +10,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from tidings.engines.embedded.waking.board import (
@@ -40,15 +40,19 @@ T = TypeVar("T", bound=Named)
 T_contra = TypeVar("T_contra", bound=Named, contravariant=True)
 
 
-class Listener(Protocol[T_contra]):
-    """What the hub knows of a feed."""
-
-    patterns: tuple[Pattern, ...]
-    waker: Callable[[], None] | None
+class Follower(Protocol):
+    """What wants to hear of what is new on shards."""
 
     def touch(self, shard: int) -> None:
         """There is something new on the shard."""
         ...
+
+
+class Listener(Follower, Protocol[T_contra]):
+    """What the hub knows of a feed."""
+
+    patterns: tuple[Pattern, ...]
+    waker: Callable[[], None] | None
 
     def stir(self) -> None:
         """Something changed that is no publish: a release, a death, a retry."""
@@ -78,8 +82,8 @@ class Hub(Generic[T]):
         self._refresh = refresh
         self._mutex = threading.RLock()
         self._leading = threading.Lock()
-        self._by_shard: dict[int, list[Listener[T]]] = {}
-        self._feeds: list[Listener[T]] = []
+        self._by_shard: dict[int, list[Follower]] = {}
+        self._feeds: dict[Listener[T], None] = {}
         self._trie: Trie[Listener[T]] = Trie()
         self._seen = b""
         self._looked = 0.0
@@ -103,7 +107,7 @@ class Hub(Generic[T]):
 
     def add(self, feed: Listener[T]) -> None:
         with self._mutex:
-            self._feeds.append(feed)
+            self._feeds[feed] = None
             for pattern in feed.patterns:
                 self._trie.add(pattern, feed)
 
@@ -112,21 +116,26 @@ class Hub(Generic[T]):
         with self._mutex:
             if feed not in self._feeds:
                 return
-            self._feeds.remove(feed)
+            del self._feeds[feed]
             for pattern in feed.patterns:
                 self._trie.remove(pattern, feed)
             for shard in shards:
-                others = [other for other in self._by_shard.get(shard, ()) if other is not feed]
-                if others:
-                    self._by_shard[shard] = others
-                else:
-                    self._by_shard.pop(shard, None)
+                self.unfollow(feed, shard)
 
-    def follow(self, feed: Listener[T], shard: int) -> None:
-        """Touch the feed whenever the shard has something new."""
+    def follow(self, follower: Follower, shard: int) -> None:
+        """Touch the follower whenever the shard has something new."""
         with self._mutex:
-            self._by_shard[shard] = [*self._by_shard.get(shard, ()), feed]
+            self._by_shard[shard] = [*self._by_shard.get(shard, ()), follower]
             self._mask |= 1 << (shard % 63)
+
+    def unfollow(self, follower: Follower, shard: int) -> None:
+        """Do so no more, if it does."""
+        with self._mutex:
+            others = [other for other in self._by_shard.get(shard, ()) if other is not follower]
+            if others:
+                self._by_shard[shard] = others
+            else:
+                self._by_shard.pop(shard, None)
 
     # -- news
 
@@ -240,6 +249,14 @@ class Hub(Generic[T]):
             if feed is not leader and (waker := feed.waker) is not None:
                 waker()
                 return
+
+    def look_for(self, sleepers: Sequence[Listener[T]]) -> None:
+        """Look around on behalf of those who sleep in an event loop: wake the first, which sees to what is to be done
+        now and then, and those who have reason to try again."""
+        self.arm()
+        for at, feed in enumerate(sleepers):
+            if (waker := feed.waker) is not None and (at == 0 or feed.is_ready()):
+                waker()
 
     def _kick(self) -> None:
         os.eventfd_write(self._kick_fd, 1)

@@ -1,0 +1,151 @@
+"""Content routing: the topic of a message is any JSON value, and subscribers say by a function which ones they want.
+
+The model is the exchange that RethinkDB's documentation builds on changefeeds (publish-subscribe with `repubsub`), but
+nothing is lost on the way: what is published is stored, and a durable queue keeps its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+from tidings.client.aio.client import AsyncClient, SubscribeOptions
+from tidings.client.aio.subscription import AsyncSubscription
+from tidings.client.outgoing import PublishTerms
+from tidings.errors import InvalidOption, UnencodableData
+from tidings.model.codec import encode
+from tidings.model.message import ROUTING_KEY, Receipt
+from tidings.model.options import MAX_ROUTING_KEY_BYTES
+from tidings.model.topics import validate_topic
+
+Key = str | int | float | bool | list[Any] | dict[str, Any] | None
+"""What can be the topic of a message: any JSON value."""
+
+R = TypeVar("R", bound="AsyncRouted")
+
+
+class AsyncExchange:
+    """An exchange: whoever publishes and whoever subscribes by the same `name` meets there.
+
+    It is one topic of the bus, of that name; the key of each message travels in the header `tidings-routing-key`.
+    """
+
+    def __init__(self, client: AsyncClient, name: str = "exchange") -> None:
+        """Raises `InvalidTopic` when `name` is no name of a topic."""
+        self._client = client
+        self.name = validate_topic(name)
+
+    def topic(self, key: Key) -> AsyncExchangeTopic:
+        """Return what publishes messages with this key: a text, a list of tags, an object, or any other JSON value.
+
+        Raises `UnencodableData` for what is no JSON, or longer than `MAX_ROUTING_KEY_BYTES`.
+        """
+        return AsyncExchangeTopic(self._client, self.name, key)
+
+    def queue(
+        self, filter_func: Callable[[Any], Any] | None = None, *, durable: str | None = None
+    ) -> AsyncExchangeQueue:
+        """Return what receives the messages whose key `filter_func` says yes to; without one, all of them.
+
+        The function gets an expression that stands for the key, once: `lambda key: key["teamup"] | key["fight"]`,
+        `lambda tags: tags.contains("fight", "superhero")`, `lambda key: key.match("^weather")`. What a key lacks
+        matches nothing and does not stop the rest. Raises `InvalidFilter` for what cannot be recorded.
+
+        `durable`: the name of a consumer group, which keeps the messages while nobody is there and shares them among
+        those who are. Without it everybody sees what is published meanwhile.
+        """
+        return AsyncExchangeQueue(self._client, self.name, filter_func, durable)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class AsyncExchangeTopic:
+    """One key of an exchange, to publish with."""
+
+    def __init__(self, client: AsyncClient, name: str, key: Key) -> None:
+        self._client = client
+        self._name = name
+        self.key = key
+        self._header = _header(key)
+
+    async def publish(self, payload: Any, **terms: Unpack[PublishTerms]) -> Receipt:
+        """Publish a message; the parameters, the receipt and the errors are those of `client.publish`."""
+        terms["headers"] = {**(terms.get("headers") or {}), ROUTING_KEY: self._header}
+        return await self._client.publish(self._name, payload, **terms)
+
+
+class AsyncExchangeQueue:
+    """The messages of an exchange that one filter chooses."""
+
+    def __init__(
+        self, client: AsyncClient, name: str, filter_func: Callable[[Any], Any] | None, durable: str | None
+    ) -> None:
+        from tidings.client.filters import read_filter  # slow to load, and who publishes filters nothing
+
+        if filter_func is not None and not callable(filter_func):
+            raise InvalidOption("filter_func", filter_func, "give a function of the key, such as lambda key: key['a']")
+        self._client = client
+        self._name = name
+        self._durable = durable
+        self._filter = read_filter(None if filter_func is None else lambda message: filter_func(message.routing_key))
+
+    async def declare(self) -> None:
+        """Let a durable queue collect from now on, with or without subscribers. Subscribing does so, too.
+
+        Raises `GroupExists` when the group has another filter, `InvalidOption` for a queue that is not durable.
+        """
+        if self._durable is None:
+            raise InvalidOption("durable", None, "name the queue; one without a name exists while somebody subscribes")
+        await self._client.create_group(self._name, self._durable, filter=self._filter)
+
+    def subscribe(self, **options: Unpack[SubscribeOptions]) -> AsyncRouted:
+        """Return the messages as they come, as pairs of key and payload; the options are those of `client.subscribe`.
+
+        In a durable queue a message is acked when the next one is asked for.
+        """
+        for name in options.keys() & {"filter", "consumer_group"}:
+            raise InvalidOption(name, options.get(name), "it belongs to the queue: exchange.queue(filter, durable=...)")
+        options["filter"], options["consumer_group"] = self._filter, self._durable
+        return AsyncRouted(self._client.subscribe(self._name, **options))
+
+
+class AsyncRouted:
+    """A live reader of an exchange: iterate over it for pairs of key and payload. Leaving a `with` block, or `close`,
+    ends it."""
+
+    def __init__(self, subscription: AsyncSubscription) -> None:
+        self.subscription = subscription
+
+    def __aiter__(self: R) -> R:
+        return self
+
+    async def __anext__(self) -> tuple[Any, Any]:
+        message = await self.subscription.__anext__()
+        return message.routing_key, message.data
+
+    async def __aenter__(self: R) -> R:
+        await self.subscription.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.subscription.__aexit__(kind, error, trace)
+
+    async def close(self) -> None:
+        """Stop receiving. Idempotent."""
+        await self.subscription.close()
+
+
+def _header(key: Key) -> str:
+    """Return the JSON of a key."""
+    try:
+        encoded = encode([key])[1][1:-1]  # in a list, as JSON text and not as it is
+    except UnencodableData as error:
+        raise UnencodableData("topic", error.reason) from error
+    if len(encoded) > MAX_ROUTING_KEY_BYTES:
+        limit = f"the limit is {MAX_ROUTING_KEY_BYTES} bytes of JSON; put the rest into the payload"
+        raise UnencodableData("topic", f"it has {len(encoded)} bytes, {limit}")
+    return encoded.decode()
