@@ -148,7 +148,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when something is stale")
     arguments = parser.parse_args()
     texts = wanted()
-    if not texts:
+    if not any(SOURCE.glob("*.py")):
         print(f"no sources in {SOURCE}", file=sys.stderr)
         return 1
     if arguments.check:

@@ -14,7 +14,8 @@ from msgspec import Struct
 from tidings.model.capability import Capability
 from tidings.model.clock import Clock
 from tidings.model.message import Message, Receipt, Record
-from tidings.model.options import Durability, PublishOptions, Start, SubscriptionSpec, TopicOptions
+from tidings.model.options import Durability, PublishOptions, Start, TopicOptions
+from tidings.model.subscription import SubscriptionSpec
 
 M = TypeVar("M", bound=Message)
 

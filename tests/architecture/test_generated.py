@@ -25,6 +25,7 @@ def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     for name, folder in (("SOURCE", "aio"), ("TARGET", "blocking")):
         (tmp_path / folder).mkdir()
         monkeypatch.setattr(module, name, tmp_path / folder)
+    monkeypatch.setattr(module, "SINGLE", {})
     return module
 
 

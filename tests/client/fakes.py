@@ -13,7 +13,8 @@ from tidings.model.capability import Capability
 from tidings.model.clock import Clock
 from tidings.model.codec import encode
 from tidings.model.message import Message, Receipt, Record, StoredRecord
-from tidings.model.options import Durability, PublishOptions, Start, SubscriptionSpec, TopicOptions
+from tidings.model.options import Durability, PublishOptions, Start, TopicOptions
+from tidings.model.subscription import SubscriptionSpec
 from tidings.spi import AsyncFeed, AsyncFullEngine, GroupInfo, M, Output, Settlement, TopicInfo, TopicStatistics
 from tidings.testing.clock import ManualClock
 

@@ -24,9 +24,9 @@ from tidings.model.options import (
     MAX_SCHEDULE_SECONDS,
     Durability,
     PublishOptions,
-    SubscriptionSpec,
     TopicOptions,
 )
+from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import parse_topics
 
 

@@ -17,7 +17,8 @@ from tidings.engines.embedded.reading.group import GroupFeed
 from tidings.engines.embedded.reading.tail import TailFeed
 from tidings.errors import BusBusy
 from tidings.model.message import Message, Receipt, Record
-from tidings.model.options import NORMAL_PRIORITY, Durability, PublishOptions, SubscriptionSpec
+from tidings.model.options import NORMAL_PRIORITY, Durability, PublishOptions
+from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import parse_topics
 from tidings.spi import Output, Settlement
 from tidings.testing.clock import ManualClock

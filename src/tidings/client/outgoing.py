@@ -24,11 +24,11 @@ from tidings.model.options import (
     Durability,
     Guarantee,
     PublishOptions,
-    SubscriptionSpec,
     TopicOptions,
     check_priority,
     check_range,
 )
+from tidings.model.subscription import SubscriptionSpec
 
 
 class PublishTerms(TypedDict, total=False):

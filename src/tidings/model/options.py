@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from tidings.errors import InvalidOption, InvalidTopic
 from tidings.model.compression import Compression, choose
-from tidings.model.topics import DEAD_LETTERS, Pattern, validate_topic
-
-if TYPE_CHECKING:
-    from tidings.model.predicate import Predicate
+from tidings.model.topics import DEAD_LETTERS, validate_topic
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Largest encoded message. NATS refuses above 1 MiB and Kafka does by default; 8 MiB still fits every engine's frame
@@ -277,27 +274,6 @@ def _check_template(template: object) -> None:
 
 Start = str | int | float
 """Where reading starts: "end", "beginning", an offset (int) or a time in seconds since the epoch (float)."""
-
-
-class SubscriptionSpec(Struct, frozen=True, kw_only=True):
-    """A subscription as the engine sees it: what to read, as whom, from where, in which order.
-
-    `partitions`: only these, None for all. `key`: only messages with this partition key; in a group the others are
-    acked. `filter`: only messages that it matches; it belongs to the group, in which it decides once per message.
-    `ordering`: each partition belongs to one consumer of the group at a time, and a message that failed holds back
-    those that follow it with the same key. `priority_order`: what has the highest priority comes first.
-    """
-
-    patterns: tuple[Pattern, ...]
-    group: str | None = None
-    consumer: str = ""
-    start: Start = "end"
-    prefetch: int = DEFAULT_PREFETCH
-    partitions: tuple[int, ...] | None = None
-    key: str | None = None
-    filter: Predicate | None = None
-    ordering: bool = False
-    priority_order: bool = False
 
 
 class PublishOptions(Struct, frozen=True, gc=False):

@@ -16,7 +16,8 @@ from typing import Generic, cast
 
 from tidings.errors import EngineError
 from tidings.model.message import Receipt, Record
-from tidings.model.options import Durability, PublishOptions, Start, SubscriptionSpec, TopicOptions
+from tidings.model.options import Durability, PublishOptions, Start, TopicOptions
+from tidings.model.subscription import SubscriptionSpec
 from tidings.spi import (
     AsyncEngine,
     AsyncFeed,

@@ -17,7 +17,7 @@ from tidings.client.blocking.delivery import Delivery
 from tidings.client.blocking.subscription import Subscription
 from tidings.errors import Closed, EngineError
 from tidings.model.message import StoredRecord
-from tidings.model.options import SubscriptionSpec
+from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import parse_topics
 from tidings.spi import Output, Settlement
 

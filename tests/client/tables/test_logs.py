@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.client.tables.reading import NOON, FakeReader, ask, content, message, topic
 from tidings.client.tables import database, logs
@@ -103,10 +106,15 @@ def test_a_pattern_that_nothing_matches_has_no_rows() -> None:
 LENGTHS = (100, 50, 0)
 
 
-def stored() -> Iterator[Message]:
-    for partition, length in enumerate(LENGTHS):
-        for offset in range(length):
-            yield message("t", offset, offset, partition=partition, key=f"k{offset % 10}")
+STORED = [
+    message("t", offset, offset, partition=partition, key=f"k{offset % 10}")
+    for partition, length in enumerate(LENGTHS)
+    for offset in range(length)
+]
+
+
+def stored() -> list[Message]:
+    return STORED
 
 
 def read(where: str, *parameters: object) -> tuple[list[tuple[int, int]], int, int]:
@@ -249,3 +257,26 @@ def test_an_error_of_the_bus_comes_through() -> None:
     reader.before_fetch = lambda: (_ for _ in ()).throw(OSError("gone"))
     with pytest.raises(OSError, match="gone"):
         ask("SELECT * FROM t", content(topic("t", *LENGTHS)), reader)
+
+
+OPERATORS = st.sampled_from(["=", "<", "<=", ">", ">=", "<>"])
+TIMES = st.sampled_from(["2027-01-15 08:00:30", "2027-01-15T08:00:49Z", "2027-01-15T10:01:10.5+02:00", "1999-01-01"])
+CONDITIONS = st.one_of(
+    st.tuples(st.just("_offset"), OPERATORS, st.integers(-5, 120) | st.just(2**63 - 1)),
+    st.tuples(st.just("_partition"), OPERATORS, st.integers(-1, 3)),
+    st.tuples(st.just("_key"), OPERATORS | st.just("IS"), st.sampled_from(["k1", "k9", "", None])),
+    st.tuples(st.just("_published_at"), OPERATORS, TIMES | st.sampled_from(["yesterday", None])),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(CONDITIONS, min_size=1, max_size=4), st.sampled_from([" AND ", " OR "]))
+def test_reading_less_changes_no_answer(conditions: list[tuple[str, str, Any]], glue: str) -> None:
+    """A `+` before a column keeps its condition from being used to narrow what is read."""
+    values = [value for _, _, value in conditions]
+    narrowed, whole = (
+        read(glue.join(f"{sign}{column} {operator} ?" for column, operator, _ in conditions), *values)
+        for sign in ("", "+")
+    )
+    assert sorted(narrowed[0]) == sorted(whole[0])
+    assert whole[2] == 150

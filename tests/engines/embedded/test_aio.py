@@ -18,7 +18,8 @@ from tidings.engines.embedded.control.database import Control
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, WouldBlock
 from tidings.errors import Closed, PublishUnknown
 from tidings.model.message import Message, Record
-from tidings.model.options import Durability, PublishOptions, SubscriptionSpec, TopicOptions
+from tidings.model.options import Durability, PublishOptions, TopicOptions
+from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import parse_topics
 from tidings.model.url import parse_url
 from tidings.spi import AsyncFeed, Settlement

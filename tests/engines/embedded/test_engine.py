@@ -27,7 +27,8 @@ from tidings.errors import (
 )
 from tidings.model.capability import Capability
 from tidings.model.message import Message, Record
-from tidings.model.options import Durability, PublishOptions, SubscriptionSpec, TopicOptions
+from tidings.model.options import Durability, PublishOptions, TopicOptions
+from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import parse_topics
 from tidings.model.url import parse_url
 from tidings.spi import Settlement

@@ -89,7 +89,9 @@ def test_the_first_part_of_an_and_that_says_something_is_the_anchor() -> None:
 
 
 scalars = st.sampled_from(["a", "b", 0, 1, 2.5, True, False, None])
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner))
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner)
+)
 constants = st.sampled_from(["a", "b", 0, 1, 2.5, True]).map(Value)
 paths = st.sampled_from([FIELD, Path("data", ("y",)), Path("data", ("x", 0)), Path("data")])
 

@@ -14,13 +14,13 @@ from tidings.model.capability import Capability
 from tidings.model.message import Receipt
 from tidings.model.options import (
     MAX_SCHEDULE_SECONDS,
-    SubscriptionSpec,
     TopicOptions,
     check_name,
     check_range,
     resolve_place,
     resolve_start,
 )
+from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import Pattern, Topics, parse_topics, validate_topic
 from tidings.spi import AsyncFullEngine, GroupInfo, Health, TopicInfo, TopicStatistics
 

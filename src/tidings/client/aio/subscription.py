@@ -24,9 +24,9 @@ from tidings.model.options import (
     MAX_EXTEND_SECONDS,
     MAX_PREFETCH,
     Durability,
-    SubscriptionSpec,
     check_range,
 )
+from tidings.model.subscription import SubscriptionSpec
 from tidings.spi import AsyncFeed, Output, Settlement
 
 S = TypeVar("S", bound="AsyncSubscription")

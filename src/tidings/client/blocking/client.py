@@ -28,13 +28,13 @@ from tidings.model.options import (
     MAX_OFFSET,
     MAX_PREFETCH,
     Durability,
-    SubscriptionSpec,
     check_flag,
     check_name,
     check_range,
     resolve_partitions,
     resolve_start,
 )
+from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import Topics, parse_topics, validate_topic
 from tidings.spi import Feed, FullEngine
 

@@ -24,7 +24,8 @@ from tidings.errors import (
     TopicNotFound,
 )
 from tidings.model.capability import Capability
-from tidings.model.options import SubscriptionSpec, TopicOptions, is_dead_letter_topic
+from tidings.model.options import TopicOptions, is_dead_letter_topic
+from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import Pattern, is_pattern
 from tidings.spi import TopicInfo
 

@@ -25,9 +25,9 @@ from tidings.model.options import (
     MAX_EXTEND_SECONDS,
     MAX_PREFETCH,
     Durability,
-    SubscriptionSpec,
     check_range,
 )
+from tidings.model.subscription import SubscriptionSpec
 from tidings.spi import Feed, Output, Settlement
 
 S = TypeVar("S", bound="Subscription")

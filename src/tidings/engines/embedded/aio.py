@@ -23,7 +23,8 @@ from tidings.engines.embedded.waking.board import LOOK_SECONDS
 from tidings.engines.embedded.waking.hub import Hub, Listener
 from tidings.errors import Closed, TopicFull
 from tidings.model.message import Receipt, Record
-from tidings.model.options import Durability, PublishOptions, Start, SubscriptionSpec, TopicOptions
+from tidings.model.options import Durability, PublishOptions, Start, TopicOptions
+from tidings.model.subscription import SubscriptionSpec
 from tidings.model.url import URL
 from tidings.spi import AsyncFeed, AsyncFullEngine, GroupInfo, M, Output, Settlement, TopicInfo, TopicStatistics
 

@@ -34,7 +34,8 @@ from tidings.errors import (
 from tidings.model.capability import Capability
 from tidings.model.clock import Clock
 from tidings.model.message import Receipt, Record
-from tidings.model.options import Durability, Overflow, PublishOptions, Start, SubscriptionSpec, TopicOptions
+from tidings.model.options import Durability, Overflow, PublishOptions, Start, TopicOptions
+from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import Pattern
 from tidings.model.url import URL, read_options
 from tidings.spi import (

@@ -125,12 +125,29 @@ def _bound(node: Call, operation: Operation) -> Evaluate:
 
 
 def _computed(operation: Operation, parts: Sequence[Evaluate]) -> Evaluate:
-    compute, strict = operation.compute, operation.strict
+    compute = operation.compute
     assert compute is not None
+    if not operation.strict:
+        return lambda data, message: compute(*[part(data, message) for part in parts])
+    if len(parts) == 1:
+        return _of_one(compute, *parts)
 
     def computed(data: Any, message: Message) -> Any:
-        values = [part(data, message) for part in parts]
-        return None if strict and None in values else compute(*values)
+        values = []
+        for part in parts:
+            value = part(data, message)
+            if value is None:
+                return None
+            values.append(value)
+        return compute(*values)
+
+    return computed
+
+
+def _of_one(compute: Callable[[Any], Any], part: Evaluate) -> Evaluate:
+    def computed(data: Any, message: Message) -> Any:
+        value = part(data, message)
+        return None if value is None else compute(value)
 
     return computed
 

@@ -24,7 +24,8 @@ from tidings.engines.embedded.sift import Sift
 from tidings.errors import Closed, EngineError, InvalidOption
 from tidings.model.dead_letter import bury
 from tidings.model.message import Message
-from tidings.model.options import SubscriptionSpec, TopicOptions
+from tidings.model.options import TopicOptions
+from tidings.model.subscription import SubscriptionSpec
 from tidings.spi import M, Settlement
 
 TELL_SECONDS = 1.0

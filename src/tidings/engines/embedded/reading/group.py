@@ -24,7 +24,8 @@ from tidings.engines.embedded.reading.start import bind
 from tidings.engines.embedded.sift import Sift
 from tidings.engines.embedded.waking.board import LOOK_SECONDS, ROOM_MADE, STAGED
 from tidings.errors import DamagedData, EngineError, LeaseLost
-from tidings.model.options import Durability, SubscriptionSpec
+from tidings.model.options import Durability
+from tidings.model.subscription import SubscriptionSpec
 from tidings.spi import M, Output, Settlement
 
 REMEMBERED_ACKS = 1000

@@ -8,7 +8,8 @@ from tidings.engines.embedded.bus import Bus
 from tidings.engines.embedded.catalog import Shard, Topic
 from tidings.engines.embedded.control.groups import check_filter
 from tidings.engines.embedded.log.segments import LogGone
-from tidings.model.options import Start, SubscriptionSpec
+from tidings.model.options import Start
+from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import Pattern
 
 

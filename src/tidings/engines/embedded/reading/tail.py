@@ -20,8 +20,9 @@ from tidings.engines.embedded.reading.feed import BaseFeed
 from tidings.engines.embedded.reading.merge import first_published, stable_ends
 from tidings.engines.embedded.reading.start import start_offset
 from tidings.engines.embedded.waking.board import STAGED
-from tidings.model.options import MAX_PREFETCH, Durability, Guarantee, SubscriptionSpec
+from tidings.model.options import MAX_PREFETCH, Durability, Guarantee
 from tidings.model.retry import is_exhausted, retry_delay
+from tidings.model.subscription import SubscriptionSpec
 from tidings.spi import M, Output, Settlement
 
 EVERYTHING = -1

@@ -6,17 +6,15 @@ import asyncio
 import contextlib
 import itertools
 import random
-import time
 from typing import Any
 
 import pytest
 
 from tidings import AsyncClient, AsyncSubscription, GroupExists, LeaseLost, TopicOptions
-from tidings.errors import TopicFull
 from tidings.model.capability import Capability
 from tidings.model.predicate import Predicate, record
 from tidings.testing.conformance.stage.case import case
-from tidings.testing.conformance.stage.consuming import AT_ONCE, expect_end, expect_no_more, manual, pass_time, standing
+from tidings.testing.conformance.stage.consuming import AT_ONCE, expect_end, expect_no_more, manual, standing
 from tidings.testing.conformance.stage.place import SECONDS, Place, data, expect_nothing, take, until
 from tidings.testing.conformance.stage.worker import Worker
 
@@ -412,56 +410,3 @@ async def test_the_filter_is_that_of_all_processes(place: Place) -> None:
         assert await worker.ask("take", 1, 0.0) == []
     found = await standing(place, client)
     assert (found.acked, found.filtered, found.lag) == (3, 6, 0)
-
-
-@case(*FILTERS, Capability.MAX_LENGTH)
-async def test_a_full_topic_is_refused_by_name_only_for_what_is_left(place: Place) -> None:
-    """A bound counts what the group has not looked at yet; what it passes over frees room."""
-    client = place.client()
-    await prepare(place, client, max_length=3)
-    await client.publish_batch(place.topic(), [1, 2, 3])
-    with pytest.raises(TopicFull):
-        await client.publish(place.topic(), 4)
-    async with manual(place, client) as subscription:
-        assert data(await take(subscription, 1)) == [3]
-        await client.publish_batch(place.topic(), [4, 5])
-        assert await subscription.fetch(1, timeout=0) == []
-        await client.publish_batch(place.topic(), [6, 7])
-        with pytest.raises(TopicFull):
-            await client.publish(place.topic(), 8)
-        assert data(await take(subscription, 1)) == [6]
-    await account(place, client, 7)
-
-
-@case(*FILTERS, Capability.MAX_LENGTH)
-async def test_who_waits_for_room_gets_it_when_messages_are_passed_over(place: Place) -> None:
-    """At once, as by an ack: a consumer that gets nothing of all this does not slow its publishers down."""
-    client, consumer = place.client(), place.client()
-    await prepare(place, client, max_length=2, overflow="block", overflow_timeout=30)
-    await client.publish_batch(place.topic(), [1, 2])
-    waiting = asyncio.ensure_future(client.publish(place.topic(), 4))
-    done, _ = await asyncio.wait([waiting], timeout=0.1)
-    assert not done
-    async with manual(place, consumer) as subscription:
-        fetching = asyncio.ensure_future(subscription.fetch(1, timeout=SECONDS))
-        begun = time.monotonic()
-        await waiting
-        for _ in range(20):
-            await client.publish_batch(place.topic(), [1, 1])
-        assert time.monotonic() - begun < 5
-        await client.publish(place.topic(), 3)
-        assert data(await fetching) == [3]
-
-
-@case(*FILTERS, Capability.EXPIRY)
-async def test_what_expired_is_counted_once(place: Place) -> None:
-    """As expired when it matches, as passed over when it does not."""
-    client = place.client()
-    await prepare(place, client)
-    await client.publish_batch(place.topic(), range(30), ttl_seconds=0.01)
-    await client.publish_batch(place.topic(), range(30, 60))
-    await pass_time(place, client, 0.05)
-    async with manual(place, client) as subscription:
-        assert await drain(place, client, subscription) == wanted(range(30, 60))
-    found = await standing(place, client)
-    assert (found.acked, found.expired, found.filtered, found.dead) == (10, 10, 40, 0)

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tidings import AsyncSubscription, InvalidFilter, TopicOptions
+from tidings import AsyncSubscription, TopicOptions
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.case import case
-from tidings.testing.conformance.stage.consuming import expect_no_more, pass_time
-from tidings.testing.conformance.stage.place import Place, data, expect_nothing, take, until
+from tidings.testing.conformance.stage.consuming import expect_no_more
+from tidings.testing.conformance.stage.place import Place, data, expect_nothing, take
 from tidings.testing.conformance.stage.worker import Worker
 
 FILTERS = Capability.FILTERS
@@ -278,42 +278,6 @@ async def test_each_partition_is_filtered(place: Place, filter: Any) -> None:
             assert await subscription.fetch(1, timeout=0) == []
 
 
-# -- time
-
-
-@BOTH
-@case(FILTERS, Capability.DELAY)
-async def test_what_is_delayed_is_filtered_when_it_comes(place: Place, filter: Any) -> None:
-    """What matches comes when it is due, the rest never."""
-    client = place.client()
-    async with client.subscribe(place.topic(), filter=filter) as subscription:
-        for number in range(10):
-            await client.publish(place.topic(), {"n": number, "total": number * 10}, delay_seconds=0.1)
-        assert await subscription.fetch(1, timeout=0) == []
-        assert numbers(await take(subscription, 5)) == [5, 6, 7, 8, 9]
-        await expect_no_more(client, subscription, place.topic(), LAST)
-
-
-@case(FILTERS, Capability.EXPIRY)
-async def test_what_expired_does_not_come_though_it_matches(place: Place) -> None:
-    """What has not expired comes; a filter can ask until when a message lives."""
-    client = place.client()
-    expiring = "_expires_at > '2020-01-01'"
-    async with (
-        client.subscribe(place.topic(), filter=LARGE.sql) as subscription,
-        client.subscribe(place.topic(), filter=lambda m: m.expires_at == None) as lasting,  # noqa: E711
-        client.subscribe(place.topic(), filter=expiring) as mortal,
-    ):
-        for number in range(20):
-            await client.publish(place.topic(), {"n": number, "total": 50}, ttl_seconds=(None, 0.05, 60)[number % 3])
-        await pass_time(place, client, 0.1)
-        expected = [number for number in range(20) if number % 3 != 1]
-        assert numbers(await take(subscription, len(expected))) == expected
-        assert numbers(await take(lasting, 7)) == [0, 3, 6, 9, 12, 15, 18]
-        assert numbers(await take(mortal, 6)) == [2, 5, 8, 11, 14, 17]
-        await expect_no_more(client, subscription, place.topic(), LAST)
-
-
 # -- many subscribers
 
 
@@ -431,56 +395,6 @@ async def test_filters_hold_across_processes(place: Place) -> None:
             assert found == list(range(0, 100, 10))
 
 
-# -- how they are read
-
-
-@BOTH
-@case(FILTERS)
-async def test_a_listener_handles_what_matches(place: Place, filter: Any) -> None:
-    """With one worker in order, with several all of it."""
-    client = place.client()
-    expected = wanted(LARGE, range(100))
-    for workers in (1, 4):
-        topic, seen = place.topic(f"w{workers}"), list[int]()
-        handler: Callable[[Any, Any], None] = lambda topic, data, seen=seen: seen.append(data["n"])  # type: ignore[misc]  # noqa: E731
-        listener = await client.listen(topic, handler, filter=filter, workers=workers)
-        await client.publish_batch(topic, map(order, range(100)))
-        await until(lambda seen=seen: len(seen) == len(expected))  # type: ignore[misc]
-        await listener.stop()
-        assert (seen if workers == 1 else sorted(seen)) == expected
-
-
-@case(FILTERS)
-async def test_batches_are_filled_with_what_matches(place: Place) -> None:
-    """As large as asked for, however thin it is sown."""
-    client = place.client()
-    async with client.subscribe(place.topic(), filter="total % 20 = 0") as subscription:
-        for start in range(0, 1200, 300):
-            await client.publish_batch(place.topic(), map(order, range(start, start + 300)))
-        expected = [number for number in range(1200) if order(number)["total"] % 20 == 0]
-        found: list[int] = []
-        async for batch in subscription.batches(max_messages=25, max_wait=5):
-            assert len(batch) == min(25, len(expected) - len(found))
-            found += numbers(batch)
-            if len(expected) - len(found) < 25:
-                break
-        assert found == expected[: len(found)]
-
-
-@case(FILTERS)
-async def test_what_fails_comes_again_to_who_wanted_it(place: Place) -> None:
-    """The filter decides once, at the first delivery: a retry is not asked again."""
-    client = place.client()
-    async with client.subscribe(place.topic(), filter="_attempt = 1 AND total > 40", auto_ack=False) as subscription:
-        await client.publish_batch(place.topic(), [LAST, {"n": 0, "total": 0}])
-        (message,) = await take(subscription, 1)
-        await message.nack(delay_seconds=0)
-        (again,) = await take(subscription, 1)
-        assert (again.data, again.attempt) == (LAST, 2)
-        await again.ack()
-        await expect_no_more(client, subscription, place.topic(), LAST)
-
-
 @case(FILTERS)
 async def test_a_topic_made_again_is_filtered_too(place: Place) -> None:
     """Also while its subscriber waits for what it wants."""
@@ -493,19 +407,3 @@ async def test_a_topic_made_again_is_filtered_too(place: Place) -> None:
         await client.publish_batch(place.topic(), [{"n": 1, "total": 0}, {"n": 2, "total": 50}])
         assert numbers(await take(subscription, 1)) == [2]
         await expect_no_more(client, subscription, place.topic(), LAST)
-
-
-@case(FILTERS)
-async def test_what_is_no_filter_is_refused(place: Place) -> None:
-    """When subscribing, by `InvalidFilter`, wherever a filter can be given; and no topic is made."""
-    client = place.client()
-    wrong: list[Any] = ["", "total >", "total = NULL", "_nothing = 1", 7, b"total > 4", ["total"], True]
-    wrong += [lambda m: m["a"] and m["b"], lambda m: m.total > 4, lambda: True, lambda m: True, lambda m: {}[m]]
-    for each in wrong:
-        with pytest.raises(InvalidFilter):
-            client.subscribe(place.topic(), filter=each)
-        with pytest.raises(InvalidFilter):
-            await client.listen(place.topic(), lambda message: None, filter=each)
-        with pytest.raises(InvalidFilter):
-            await client.create_group(place.topic(), place.group(), filter=each)
-    assert place.topic() not in [info.name for info in await client.topics()]
