@@ -1,7 +1,7 @@
 """Content routing in two terminals: the three kinds of topics of RethinkDB's publish-subscribe document.
 
-    python examples/exchange_demo.py regex subscribe
-    python examples/exchange_demo.py regex publish
+Run: python examples/exchange_demo.py regex subscribe
+     python examples/exchange_demo.py regex publish
 
 The same with `tags` and `hierarchy`. The bus is $TIDINGS_URL, else a folder `.tidings` here. A number behind it ends
 the program after so many messages.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cmp_to_key
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidings.client.tables.times import compare, seconds_of, text_of
@@ -59,6 +59,7 @@ def test_times_at_the_ends_of_the_calendar() -> None:
 WRITTEN = st.floats(0, 4e9).map(text_of) | st.sampled_from(SAME) | st.datetimes().map(str) | st.text(max_size=3)
 
 
+@settings(deadline=None)
 @given(st.lists(WRITTEN, min_size=3, max_size=6))
 def test_it_is_an_order(texts: list[str]) -> None:
     """SQLite sorts by it: what comes before something that comes before a third comes before that one, too."""
@@ -67,6 +68,7 @@ def test_it_is_an_order(texts: list[str]) -> None:
     assert all(compare(one, other) == -compare(other, one) for one in texts for other in texts)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 4e9), st.floats(0, 4e9))
 def test_the_texts_sort_as_the_moments(one: float, other: float) -> None:
     left, right = text_of(one), text_of(other)

@@ -19,6 +19,7 @@ from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, WouldBlock
 from tidings.errors import Closed, PublishUnknown
 from tidings.model.message import Message, Record
 from tidings.model.options import Durability, PublishOptions, TopicOptions
+from tidings.model.predicate import record
 from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import parse_topics
 from tidings.model.url import parse_url
@@ -258,6 +259,60 @@ async def test_what_no_bell_told_is_found_by_looking(
         for text in ("one", "two"):
             writer.tell(f"a {text}")
             assert data(await asyncio.wait_for(feed.fetch(1, None), 20)) == [text]
+
+
+async def test_many_who_sleep_look_around_as_often_as_one(
+    engine: AsyncEmbeddedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aio, "LOOK_SECONDS", 0.01)
+    feeds = [await reader(engine) for _ in range(50)]
+    polls: list[int] = []
+    for number, feed in enumerate(feeds):
+        inner: Any = feed._feed  # type: ignore[attr-defined]
+        real = inner.poll
+
+        def poll(*arguments: Any, number: int = number, real: Any = real) -> Any:
+            polls.append(number)
+            return real(*arguments)
+
+        monkeypatch.setattr(inner, "poll", poll)
+    waiting = [asyncio.ensure_future(feed.fetch(1, None)) for feed in feeds]
+    await until(lambda: len(set(polls)) == 50)
+    rounds: list[int] = []
+    hub = engine._engine.bus.hub
+    look_for = hub.look_for
+
+    def counted(sleepers: Any) -> None:
+        rounds.append(len(sleepers))
+        look_for(sleepers)
+
+    monkeypatch.setattr(hub, "look_for", counted)
+    polls.clear()
+    await until(lambda: len(rounds) >= 5)
+    assert set(rounds) == {50}
+    assert len(polls) <= 5, "each round wakes one of them"
+    await publish(engine, "x")
+    assert [data(await asyncio.wait_for(each, 20)) for each in waiting] == [["x"]] * 50
+
+
+async def test_a_filter_that_lets_nothing_through_leaves_time_for_others(engine: AsyncEmbeddedEngine) -> None:
+    for _ in range(5):
+        await engine.publish("a", records(*["x" * 1000] * 300), PublishOptions(engine.default_durability))
+    nothing = SubscriptionSpec(
+        patterns=parse_topics("a"), consumer="c", start="beginning", filter=record(lambda m: m.key == "k")
+    )
+    feed = await engine.subscribe(nothing, Message)
+    turns: list[int] = []
+
+    async def other() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(other())
+    assert await feed.fetch(10, 0) == []
+    task.cancel()
+    assert len(turns) > 1
 
 
 async def test_fetch_waits_no_longer_than_told(engine: AsyncEmbeddedEngine) -> None:

@@ -246,3 +246,16 @@ def test_many_threads_publish_and_wait(one: Bus) -> None:
     for thread in threads:
         thread.join(30)
     assert got == {key: list(map(str, range(50))) for key in "abcd"}
+
+
+def test_a_subscription_that_has_read_on_by_itself_rides_up_to_date_again(open_bus: Buses, one: Bus) -> None:
+    """What it had written down while it read is not what is told of it afterwards."""
+    from tidings.engines.embedded.statistics import of_topics
+
+    feed = tail(one, "orders", filter=keyed("a"))
+    numbered(one, 3)
+    assert feed.poll(10) == []
+    open_bus.clock.advance(2)
+    assert feed.poll(10) == []
+    numbered(one, 4)
+    assert of_topics(one, ["orders"], 60.0)[0].subscribers[0].lag == 0

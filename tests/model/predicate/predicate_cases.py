@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
@@ -34,77 +34,129 @@ def call(operation: str, *arguments: Any) -> Call:
     return Call(operation, tuple(nodes))
 
 
-# -- random data
+# -- random data: the name of a field says what it mostly holds
 
-NAMES = ["a", "b", "c", "odd name", "and"]
-TEXTS = ["", "a", "b", "ab", "A", "a%b", "é\n", "x\0y", "1970-01-02", "[1, {}]", '\' OR "a" --']
-NUMBERS = [0, 1, -1, 2, 0.5, -2.5, 3.0, 2**63 - 1, -(2**63), 2**53 + 1, 1e308, 5e-324]
+TEXTS = ["", "a", "b", "ab", "A", "a%b", "a_b", "é\n", "x\0y", "1970-01-02", "[1, {}]", '\' OR "a" --']
+NUMBERS = [0, 1, -1, 2, 3, 0.5, -2.5, 3.0, 2**63 - 1, -(2**63), 2**53 + 1, 1e308, 5e-324]
+NAMES = ["n", "m", "t", "s", "l", "o", "w", "odd name", "and"]
+KEYS = ["a", "b", "n", "odd name"]
 
 scalars = st.none() | st.booleans() | st.sampled_from(NUMBERS) | st.sampled_from(TEXTS)
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
     max_leaves=6,
 )
-datas = st.dictionaries(st.sampled_from(NAMES), values, max_size=5) | values
+lists = st.lists(scalars, max_size=4)
+objects = st.dictionaries(st.sampled_from(KEYS), scalars, max_size=3)
+fields = {
+    "n": st.sampled_from(NUMBERS),
+    "m": st.sampled_from(NUMBERS) | values,
+    "t": st.sampled_from(TEXTS),
+    "s": st.sampled_from(TEXTS) | values,
+    "l": lists | values,
+    "o": objects | values,
+    "w": values,
+    "odd name": values,
+    "and": values,
+}
+records = st.fixed_dictionaries({}, optional=fields)
+datas = records | st.fixed_dictionaries(fields) | values
 
 # -- random predicates
 
-PATTERNS = ["", "%", "a", "a%", "%b", "%a%", "a_", "_", "%_b%", r"a\%b", "é%", "%\0%", "a%b", "A%%"]
+PATTERNS = ["", "%", "a", "a%", "%b", "%a%", "a_", "_", "%_b%", r"a\%b", "é%", "%\0%", "a%b", "A%%", "a!%b"]
 REGEXES = ["", "a", "^a", "b$", "[0-9]+", "a|b", "(?i)AB", "^$", "x.y"]
+COMPARISONS = ["=", "<>", "<", "<=", ">", ">="]
+ARITHMETIC = ["+", "-", "*", "/", "%"]
 
 paths = st.one_of(
     st.builds(field, st.sampled_from(NAMES)),
-    st.builds(field, st.sampled_from(NAMES), st.sampled_from([*NAMES, 0, 1, -1, 9])),
+    st.builds(field, st.sampled_from(["l", "o", "w"]), st.sampled_from([*KEYS, 0, 1, -1, 9])),
     st.builds(Path, st.just("data"), st.lists(st.sampled_from([*NAMES, 0, -1]), max_size=3).map(tuple)),
     st.sampled_from([Path("headers", ("x",)), Path("headers", ("none",)), Path("_topic"), Path("_key")]),
     st.sampled_from([Path("_partition"), Path("_attempt"), Path("_routing_key", ("tags",)), Path("_routing_key")]),
 )
 present = values.filter(lambda value: value is not None).map(Value)
 constants = st.none().map(Value) | present
+small = st.sampled_from([0, 1, 2, 3, -1, -2, 1.0, 0.5, 16]).map(Value)
 times = st.sampled_from([Path("_published_at"), Path("_expires_at")])
 moments = st.sampled_from(["1970-01-01T00:16:40.25Z", "1970-01-01", "1970-01-01T00:33:20.5+00:00"]).map(Value)
-FEW = ["and", "or"]
-COMPARISONS = ["=", "<>", "<", "<=", ">", ">="]
-UNARY = ["negate", "lower", "upper", "trim", "length", "abs", "round", "timestamp", "json", "is null", "not"]
-BINARY = ["+", "-", "*", "/", "%", "||", "starts_with", "ends_with", "round", "substr"]
-ANY = ["in", "contains", "contains_any", "coalesce", "and", "or"]
+
+Nodes: TypeAlias = st.SearchStrategy[Node]
 
 
-def _calls(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
-    """Calls of every operation on these nodes, and on constants where constants have to be."""
-    operand = inner | paths | present
-    comparison = st.builds(call, st.sampled_from(COMPARISONS), inner | paths, operand)
-    turned = st.builds(call, st.sampled_from(COMPARISONS), present, inner | paths)
-    several = st.builds(
-        lambda operation, parts: call(operation, *parts),
-        st.sampled_from(ANY),
-        st.lists(operand | constants, min_size=2, max_size=4),
+def _some(operations: list[str], *parts: Nodes) -> Nodes:
+    return st.builds(call, st.sampled_from(operations), *parts)
+
+
+def _many(operations: list[str], first: Nodes, rest: Nodes) -> Nodes:
+    each = st.lists(rest, min_size=1, max_size=3)
+    return st.builds(
+        lambda operation, one, others: call(operation, one, *others), st.sampled_from(operations), first, each
     )
-    return st.one_of(
-        comparison,
-        turned,
-        several,
-        st.builds(call, st.sampled_from(COMPARISONS), times, moments),
-        st.builds(call, st.sampled_from(["and", "or"]), inner, inner),
-        st.builds(call, st.sampled_from(UNARY), operand | constants),
-        st.builds(call, st.sampled_from(BINARY), operand, operand),
-        st.builds(call, st.just("between"), operand, operand | constants, operand),
-        st.builds(call, st.sampled_from(["like", "ilike"]), operand, st.sampled_from(PATTERNS)),
-        st.builds(call, st.just("like"), operand, st.sampled_from(["a!%b", "!_", "a%"]), st.just("!")),
-        st.builds(call, st.sampled_from(["match", "imatch"]), operand, st.sampled_from(REGEXES)),
-        st.builds(call, st.just("item"), operand, st.sampled_from([*NAMES, 0, 1, -1])),
-        st.builds(call, st.sampled_from(["substr", "replace"]), operand, operand, operand),
+
+
+number: Nodes = st.deferred(
+    lambda: st.one_of(
+        st.sampled_from([field("n"), field("m"), Path("_partition")]),
+        st.sampled_from(NUMBERS).map(Value),
+        paths,
+        _some(ARITHMETIC, number, number),
+        _some(["negate", "abs", "round", "timestamp"], number),
+        _some(["round"], number, small),
+        _some(["length"], text | container),
+        _some(["timestamp"], text),
+        _many(["coalesce"], number, number | constants),
     )
+)
+text: Nodes = st.deferred(
+    lambda: st.one_of(
+        st.sampled_from([field("t"), field("s"), Path("_topic"), Path("headers", ("x",))]),
+        st.sampled_from(TEXTS).map(Value),
+        paths,
+        _some(["+", "||"], text, text),
+        _some(["lower", "upper", "trim"], text),
+        _some(["substr"], text, small),
+        _some(["substr"], text, small, small),
+        _some(["replace"], text, text, text),
+        _many(["coalesce"], text, text | constants),
+    )
+)
+container: Nodes = st.deferred(
+    lambda: st.one_of(
+        st.sampled_from([field("l"), field("o"), field(), Path("_routing_key"), Path("_routing_key", ("tags",))]),
+        (lists | objects).map(Value),
+        paths,
+        _some(["json"], text),
+        _some(["item"], container, st.sampled_from([*KEYS, 0, 1, -1]).map(Value)),
+    )
+)
+anything: Nodes = st.deferred(lambda: paths | number | text | container | condition | present)
+condition: Nodes = st.deferred(
+    lambda: st.one_of(
+        _some(COMPARISONS, number, number) | _some(COMPARISONS, text, text) | _some(["=", "<>"], container, container),
+        _some(COMPARISONS, anything, anything) | _some(COMPARISONS, times, moments),
+        _some(["and", "or"], condition, condition) | _many(["and", "or"], anything, anything),
+        _some(["not"], condition) | _some(["not", "is null"], anything),
+        _some(["between"], number, number, number) | _some(["between"], text, text, anything),
+        _many(["in"], number, number | constants) | _many(["in"], text, text) | _many(["in"], anything, constants),
+        _some(["like", "ilike"], text, st.sampled_from(PATTERNS).map(Value)),
+        _some(["like"], text, st.sampled_from(["a!%b", "!_", "a%"]).map(Value), st.just(Value("!"))),
+        _some(["match", "imatch"], text, st.sampled_from(REGEXES).map(Value)),
+        _some(["starts_with", "ends_with"], text, text),
+        _many(["contains", "contains_any"], container, scalars.map(Value) | anything),
+        _many(["contains", "contains_any"], text, text),
+    )
+)
+trees: Nodes = st.one_of(condition, condition, anything)
+"""Trees of all operations. They are predicates, apart from their size: hypothesis keeps them small."""
 
 
 def untimed(node: Node) -> bool:
-    """Whether no time is compared with a text that is none: that is no predicate."""
+    """Whether a text beside this node is a text, and not read as a time."""
     return not isinstance(node, Path) or node.root not in ("_published_at", "_expires_at")
 
-
-trees: st.SearchStrategy[Node] = st.recursive(paths, _calls, max_leaves=8)
-"""Trees of all operations, which are predicates."""
 
 # -- the other way to evaluate
 
@@ -249,8 +301,6 @@ def moment(value: Any) -> Any:
     """Only what the texts above need."""
     return 86400.0 if value == "1970-01-02" else value if kind(value) == "number" else None
 
-
-ARITHMETIC = ("+", "-", "*", "/", "%", "||")
 
 LAZY: dict[str, Callable[..., Any]] = {
     "and": lambda *parts: conjunction([true(part) for part in parts]),

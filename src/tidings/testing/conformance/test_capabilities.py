@@ -110,6 +110,13 @@ async def _statistics(place: Place, client: AsyncClient) -> None:
     assert (await client.statistics(place.topic("elsewhere"))).published == 0
 
 
+async def _filters(place: Place, client: AsyncClient) -> None:
+    async with client.subscribe(place.topic(), filter=lambda m: m.data > 1) as subscription:
+        await client.publish_batch(place.topic(), [1, 2])
+        (message,) = await take(subscription, 1)
+        assert message.data == 2
+
+
 ASKING: dict[Capability, Ask] = {
     Capability.GROUPS: _groups,
     Capability.REPLAY: _replay,
@@ -134,6 +141,7 @@ ASKING: dict[Capability, Ask] = {
     Capability.SCHEMA: _with(schema="id INT"),
     Capability.ALTER: _alter,
     Capability.STATISTICS: _statistics,
+    Capability.FILTERS: _filters,
 }
 """How a user asks for each. Several processes cannot be asked for: who does not declare them has no URL to share."""
 

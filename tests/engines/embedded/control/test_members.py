@@ -127,3 +127,13 @@ class TestShowing:
     def test_peers_are_those_whose_death_concerns_a_group(self, desk: Desk) -> None:
         desk.members.join(applicant(None, "tail", 3), {})
         assert desk.members.peers() == {101, 102}
+
+    def test_how_far_a_subscription_is_goes_when_it_leaves(self, desk: Desk) -> None:
+        here = desk.members.join(applicant(None, "tail", 3), {})
+        desk.members.tell(here, 7.5, {1: 10, 2: -1}, 1.0)
+        desk.members.tell(here, 8.5, {1: 20}, 1.0)
+        told = {each.name: (each.last, each.places) for each in desk.members.subscribers()}
+        assert told == {"ann": (None, {}), "bob": (None, {}), "tail": (8.5, {1: 20, 2: -1})}
+        desk.members.leave(here)
+        desk.members.tell(here, 9.5, {1: 30}, 1.0)
+        assert desk.control.read("SELECT count(*) FROM places") == [(0,)]

@@ -336,3 +336,34 @@ def test_two_processes_that_wait_for_each_other_lose_no_wake_up(tmp_path: Path) 
             (message,) = pongs.fetch(1, timeout=PATIENCE)
             assert message.data == number
         assert child.line() == "done"
+
+
+def test_of_many_sleepers_one_sees_to_all_and_the_ready_ones_are_woken(here: Process) -> None:
+    feeds = [here.feed() for _ in range(5)]
+    woken: list[int] = []
+    for number, feed in enumerate(feeds):
+        feed.waker = lambda number=number: woken.append(number)
+    here.hub.look_for(feeds)
+    assert woken == [0]
+    feeds[3].told.append("something that no bell told")
+    here.hub.look_for(feeds)
+    assert woken == [0, 0, 3]
+
+
+def test_a_follower_that_is_no_feed_hears_of_its_shard(here: Process) -> None:
+    class Follower:
+        def __init__(self) -> None:
+            self.touched: list[int] = []
+
+        def touch(self, shard: int) -> None:
+            self.touched.append(shard)
+
+    follower = Follower()
+    here.hub.follow(follower, 7)
+    here.publish(7, 1)
+    here.publish(8, 1)
+    here.hub.unfollow(follower, 7)
+    here.hub.unfollow(follower, 7)
+    here.publish(7, 2)
+    assert follower.touched == [7]
+    assert here.hub._by_shard == {}

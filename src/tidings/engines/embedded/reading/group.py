@@ -165,7 +165,7 @@ class GroupFeed(BaseFeed[M]):
             self._next_due = float("inf") if due is None else due
         if who.gained:
             self.bus.announce_groups()
-        if self.bus.catalog.blocking and any(not claim.lease for claim in claims):
+        if self.bus.catalog.blocking and (self._sift is not None or any(not claim.lease for claim in claims)):
             self.bus.hub.announce_change(ROOM_MADE)
 
     def _behind(self) -> list[int]:

@@ -36,7 +36,7 @@ class TailFeed(BaseFeed[M]):
         super().__init__(bus, spec, message_type)
         self._riding: dict[int, Course] = {}
         self._levels: dict[str, set[int]] = {}
-        self._says_where = False
+        self._said: set[int] = set()
         self._places: dict[int, int] = {}
         self._retries: list[tuple[float, int, M]] = []
         self._order = itertools.count()
@@ -72,8 +72,8 @@ class TailFeed(BaseFeed[M]):
             return True
         self._riding[shard.id] = course = self.bus.courses.of(shard)
         if course.board(self, self._sift.predicate, self._places.get(shard.id, 0)):
-            if self._says_where or self._spec.start != "end":
-                self._moved[shard.id] = EVERYTHING
+            if shard.id in self._said or self._spec.start != "end":
+                self._say(shard.id, EVERYTHING)
             return True
         del self._riding[shard.id]
         return False
@@ -82,8 +82,12 @@ class TailFeed(BaseFeed[M]):
         """Read on by itself, from an offset at which there is something for this subscription."""
         self._riding.pop(shard, None)
         self._places[shard] = offset
-        self._says_where = True
         self.touch(shard)
+
+    def _say(self, shard: int, place: int) -> None:
+        """Have a place written down soon."""
+        self._said.add(shard)
+        self._moved[shard] = place
 
     def _get_off(self, shard: int) -> None:
         course = self._riding.get(shard)
@@ -161,7 +165,8 @@ class TailFeed(BaseFeed[M]):
             if len(found) >= stop:
                 break
         if at != self._places.get(shard.id):
-            self._places[shard.id] = self._moved[shard.id] = at
+            self._places[shard.id] = at
+            self._say(shard.id, at)
         return bool(batches) or not self._board(shard)
 
     def _read_merged(self, shards: list[Shard], limit: int, found: list[M]) -> list[Shard]:
