@@ -49,16 +49,14 @@ async def main() -> None:
             print(f"{name}: {delivery}" + (f", {schema}" if schema else ""))
 
         changed = await client.execute("ALTER TOPIC user_events WITH OPTIONS (max_subscribers: 200)")
-        print(
-            "max_subscribers:", changed.options.max_subscribers, "retention_period:", changed.options.retention_period
-        )
+        print("changed:", changed.options.max_subscribers, "kept:", changed.options.retention_period)
         await client.execute("DROP TOPIC notifications; DROP TOPIC IF EXISTS notifications")
         print("left:", len(await client.topics()))
 
         try:
             await client.execute("CREATE TOPIC invoices\nWITH OPTIONS (retention_perod: '7 days')")
         except InvalidStatement as error:
-            print(error)
+            print(f"line {error.line}, column {error.column}: {error.reason}")
 
 
 if __name__ == "__main__":

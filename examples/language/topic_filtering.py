@@ -55,7 +55,7 @@ async def statements(client: AsyncClient) -> None:
 
 
 async def functions(client: AsyncClient) -> None:
-    """A function is called once, and what it does is written down: nothing of Python runs for each message."""
+    """A function is called once, with an expression in place of a message; what it does is written down."""
     large = client.subscribe("order_notifications", filter=lambda m: (m["total"] > 80) & (m["priority"] == "high"))
     # What is missing is neither equal nor unequal to anything: NULL. `default` gives it a value.
     not_high = client.subscribe("order_notifications", filter=lambda m: m["priority"] != "high")

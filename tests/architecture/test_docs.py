@@ -1,7 +1,8 @@
 """The documentation tells the truth: its examples run, its links lead somewhere, its verbs exist.
 
 Every ```python block runs in a fresh folder. Of a ```console or ```bash block the `tidings` commands run, and
-every line that ends in `# run`; in a console block the lines below a `$ command` are the output it must have.
+every line that ends in `# run`; in a console block the lines below a `$ command` are the output it must have. What
+the guide says of tables and limits is compared with the code.
 A comment before a block changes that:
 
     <!-- output: TEXT -->      what the block prints; `...` stands for anything
@@ -16,14 +17,22 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tidings.client.aio.statements import DEAD_LETTER_BYTES, MAX_DEAD_LETTERS
+from tidings.client.tables.columns import Column
+from tidings.client.tables.database import MAX_RESULT_ROWS, QUERY_BYTES, QUERY_SECONDS, RESULT_BYTES
+from tidings.client.tables.lockdown import STATEMENT_BYTES, VALUE_BYTES
+from tidings.client.tables.logs import LOG_COLUMNS, MAX_SCANNED_MESSAGES
+from tidings.client.tables.snapshots import SYSTEM_TABLES
+
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+GUIDE = ROOT / "docs" / "guide.md"
 PAGES = [page for page in (README, *sorted((ROOT / "docs").rglob("*.md"))) if page.exists()]
 SECONDS = 50  # an example that takes longer is no example
 HERE = "<-- here begins the output of the block itself"  # the blocks it continues print before
@@ -171,6 +180,40 @@ def test_page(page: Path) -> None:
 
     unexplained = [str(block) for block in blocks(page.name, text) if re.match(r"not run\b:?\s*$", block.comment)]
     assert unexplained == [], "a block that does not run gives its reason"
+
+
+def shown_table(name: str, doc: str, columns: Sequence[Column]) -> str:
+    """A table of queries as the guide has it."""
+    rows = [f"| `{column.name}` | {_phrase(column.doc)} |" for column in columns]
+    return "\n".join([f"**{name}**: {_phrase(doc)}.", "", "| column | is |", "|---|---|", *rows, ""])
+
+
+def _phrase(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:].removesuffix(".")
+
+
+TABLES = [
+    *(shown_table(f"SYSTEM.{name}", table.doc, table.columns) for name, table in SYSTEM_TABLES.items()),
+    shown_table("Topics", "The messages that are stored, and a column for each one of the schema.", LOG_COLUMNS),
+]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.split("**")[1])
+def test_the_guide_has_every_table_of_queries(table: str) -> None:
+    assert table in GUIDE.read_text(encoding="utf-8"), f"write into the guide:\n\n{table}"
+
+
+LIMITS = f"""
+| {QUERY_SECONDS:g} seconds, {QUERY_BYTES >> 20} MiB of memory, {STATEMENT_BYTES >> 10} KiB of SQL, \
+{VALUE_BYTES >> 20} MiB for one value or row | `QueryTooLarge` |
+| {MAX_SCANNED_MESSAGES:,} messages read | left out, and `notes` say so |
+| {MAX_RESULT_ROWS:,} rows, or {RESULT_BYTES >> 20} MiB of them | left out, and `notes` say so |
+| {MAX_DEAD_LETTERS:,} dead letters, or {DEAD_LETTER_BYTES >> 20} MiB of them | left out, and `notes` say so |
+"""
+
+
+def test_the_guide_has_the_limits_of_queries() -> None:
+    assert LIMITS in GUIDE.read_text(encoding="utf-8"), f"write into the guide:\n{LIMITS}"
 
 
 PAGE = """

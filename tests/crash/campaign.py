@@ -2,7 +2,8 @@
 
     python -m tests.crash.campaign --runs 1000 --seed 1
 
-Each run has a fresh bus, and tries one of the delivery policies, several, or none. Exits with 1 after the first run
+Each run has a fresh bus, groups and temporary subscriptions with filters, and tries one of the delivery policies,
+several, or none. Exits with 1 after the first run
 that violates a property (with --keep-going after the last), and says how to repeat it.
 """
 
@@ -26,6 +27,7 @@ import msgspec
 
 from tests.crash.experiment import Experiment, Running
 from tests.crash.workers.ending import AGAIN
+from tests.crash.workers.filters import filters_of_groups
 from tests.crash.workers.work import DRAIN_SECONDS, OUTPUTS, POLICIES, VICTIMS
 from tidings.testing.report import Figures, Policies, Report, policy_lines
 
@@ -71,21 +73,22 @@ def run(plan: Plan) -> tuple[Report, int]:
     bus, histories = plan.folder / "bus", plan.folder / "histories"
     histories.mkdir(parents=True)
     url = f"file:{bus}?lease_seconds={lease}&segment_bytes={SEGMENT_BYTES}"
-    with Experiment(histories, url, plan.drain_seconds, policies) as experiment:
+    with Experiment(histories, url, plan.drain_seconds, policies, filters_of_groups(GROUPS, rng)) as experiment:
         partitions = rng.randint(1, 3) if "ordering" not in policies else rng.randint(3, 4)
         experiment.complete("setup", group=",".join(GROUPS), partitions=partitions)
-        observer = experiment.start("tail")
+        experiment.start("tail")
         _populate(experiment, rng)
         if stops:
             _stop_a_consumer(experiment, rng)
-        _faults(experiment, rng, observer)
+        _faults(experiment, rng)
         experiment.finish(*experiment.of_role("publisher"))
         _dismiss_consumers(experiment, rng)
-        _end(experiment, rng, observer)
+        _end(experiment, rng)
         return experiment.report(bus=bus), experiment.kills
 
 
 def _populate(experiment: Experiment, rng: random.Random) -> None:
+    _start(experiment, rng, "riders", "")
     for _ in range(rng.randint(2, 3)):
         _start(experiment, rng, "publisher", "")
     least = 4 if "ordering" in experiment.policies else 2
@@ -105,7 +108,7 @@ def _start(experiment: Experiment, rng: random.Random, role: str, group: str, re
     )
 
 
-def _faults(experiment: Experiment, rng: random.Random, observer: Running) -> None:
+def _faults(experiment: Experiment, rng: random.Random) -> None:
     end = time.monotonic() + FAULT_SECONDS
     while time.monotonic() < end:
         _pause(rng.uniform(0.01, 0.1))
@@ -113,14 +116,14 @@ def _faults(experiment: Experiment, rng: random.Random, observer: Running) -> No
         victims = _victims(experiment, rng)
         experiment.kill(*victims)
         for victim in (*fallen, *victims):
-            if victim is not observer:
+            if victim.work.role != "tail":
                 _start(experiment, rng, victim.work.role, victim.work.group, victim.work.name)
         if "ordering" in experiment.policies:
             _come_and_go(experiment, rng)
 
 
 def _victims(experiment: Experiment, rng: random.Random) -> list[Running]:
-    kind = rng.choices(("publisher", "consumer", "everything"), (5, 5, 1))[0]
+    kind = rng.choices(("publisher", "consumer", "riders", "everything"), (5, 5, 1, 1))[0]
     if kind == "everything":
         return list(experiment.running)
     of_kind = experiment.of_role(kind)
@@ -162,13 +165,12 @@ def _dismiss_consumers(experiment: Experiment, rng: random.Random) -> None:
         experiment.finish(*consumers)
 
 
-def _end(experiment: Experiment, rng: random.Random, observer: Running) -> None:
+def _end(experiment: Experiment, rng: random.Random) -> None:
     """Read everything to its end; what died is sent back, and read again."""
     if "dying" in experiment.policies:
         _take_the_poison(experiment)
     experiment.drain(GROUPS)
-    if observer in experiment.running:
-        experiment.finish(observer)
+    experiment.finish(*experiment.of_role("tail"), *experiment.of_role("riders"))
     if "dying" in experiment.policies:
         _redrive(experiment, rng)
         experiment.drain(GROUPS, age=AGAIN)

@@ -11,13 +11,18 @@ import hashlib
 import os
 import select
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-import tidings.engines.embedded.engine  # noqa: F401  (loaded before workers are forked from here, so they start at once)
+import tidings.engines.embedded.aio  # noqa: F401  (loaded before workers are forked from here, so they start at once)
+import tidings.engines.embedded.engine
+import tidings.engines.embedded.reading.group
+import tidings.engines.embedded.reading.merge
+import tidings.engines.embedded.reading.tail
+import tidings.model.predicate.anchor
 from tests.crash.workers import program
 from tests.crash.workers.work import DRAIN_SECONDS, Work
 from tidings.engines.embedded.log import frame
@@ -60,16 +65,21 @@ class Running:
 
 class Experiment:
     """The workers of one bus and their histories, which lie in `folder`; `url` may point anywhere. All workers try the
-    same `policies`.
+    same `policies`, and groups have the same `filters`.
 
     Use as a context manager: no worker outlives it.
     """
 
     def __init__(
-        self, folder: Path, url: str, drain_seconds: float = DRAIN_SECONDS, policies: Iterable[str] = ()
+        self,
+        folder: Path,
+        url: str,
+        drain_seconds: float = DRAIN_SECONDS,
+        policies: Iterable[str] = (),
+        filters: Mapping[str, str] | None = None,
     ) -> None:
         self.folder, self.url, self.drain_seconds = folder, url, drain_seconds
-        self.policies = tuple(policies)
+        self.policies, self.filters = tuple(policies), dict(filters or {})
         self.running: list[Running] = []
         self.kills = 0
         self.problems: list[str] = []
@@ -90,7 +100,7 @@ class Experiment:
         """Fork a worker, which does what its role says, or something else."""
         self._started += 1
         name = f"{role}{self._started}"
-        fields = {"group": name, "policies": self.policies, **fields}
+        fields = {"group": name, "policies": self.policies, "filters": self.filters, **fields}
         worker = Running(Work(role=role, name=name, url=self.url, folder=str(self.folder), **fields), act)
         self.running.append(worker)
         return worker

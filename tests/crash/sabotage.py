@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 import os
 import threading
+import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from tidings import Client, Durability, PublishFailed, Receipt, Subscription
@@ -16,8 +18,11 @@ from tidings.engines.embedded import pump
 from tidings.engines.embedded.control import assignment, claims
 from tidings.engines.embedded.control.assignment import Member
 from tidings.engines.embedded.control.claims import Claims
+from tidings.engines.embedded.courses import Course
+from tidings.engines.embedded.log.frame import Batch
 from tidings.engines.embedded.log.seen import Seen
 from tidings.engines.embedded.reading.policy import Policy
+from tidings.engines.embedded.sift import Verdicts
 
 GAP_SECONDS: Final = 0.05  # between two steps that should be one: wide enough for a kill to hit it now and then
 
@@ -183,6 +188,53 @@ def _too_early() -> None:
         _wrap(Client, name, publish)
 
 
+# -- filters
+
+
+def _verdicts(bias: bytes) -> None:
+    """Every tenth stored batch gets the same verdict for all its messages, whatever the filter says."""
+
+    def of(original: Callable[..., bytes], verdicts: Verdicts, predicate: Any, shard: Any, batch: Batch) -> bytes:
+        verdict = original(verdicts, predicate, shard, batch)
+        return verdict if zlib.crc32(batch.base.to_bytes(8)) % 10 else bias * len(verdict)
+
+    _wrap(Verdicts, "of", of)
+
+
+def _passed_over_uncounted() -> None:
+    def claim_new(original: Callable[..., Any], claims: Claims, run: Callable[..., Any], wish: Any, *rest: Any) -> Any:
+        found = original(claims, run, wish, *rest)
+        run("UPDATE cursors SET filtered = 0 WHERE group_id = ?", (wish.who.group,))
+        return found
+
+    _wrap(Claims, "_claim_new", claim_new)
+
+
+def _passed_over_first() -> None:
+    """A claim moves the place of its group, and leases what it wants of what it passed a little later."""
+
+    def claim(original: Callable[..., Any], claims: Any, *args: Any) -> Any:
+        rows: list[Any] = []
+        claims._insert = lambda run, row: rows.append(row)
+        try:
+            found = original(claims, *args)
+        finally:
+            del claims._insert
+        if rows:
+            _pause(GAP_SECONDS)
+            with claims._control.write() as run:
+                for row in rows:
+                    claims._insert(run, row)
+        return found
+
+    _wrap(Claims, "claim", claim)
+
+
+def _let_off_late() -> None:
+    """Whoever rides to the end of a log is let off after the message that its filter matches."""
+    _wrap(Course, "_let_off", lambda original, course, predicate, offset: original(course, predicate, offset + 1))
+
+
 def _expiry_uncounted() -> None:
     claims._COUNTED["expire"] = "expired = expired + 0 * :n"
 
@@ -206,4 +258,9 @@ SABOTAGES: Final[dict[str, Callable[[], None]]] = {
     "forgotten-ids": _forgotten_ids,
     "too-early": _too_early,
     "expiry-uncounted": _expiry_uncounted,
+    "filter-forgotten": partial(_verdicts, b"\1"),
+    "match-passed-over": partial(_verdicts, b"\0"),
+    "passed-over-uncounted": _passed_over_uncounted,
+    "passed-over-first": _passed_over_first,
+    "let-off-late": _let_off_late,
 }

@@ -32,6 +32,7 @@ def test_nothing_acknowledged_is_lost_to_kill_9(seed: int, tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout + done.stderr
     assert "runs 4 in" in done.stdout
     assert "lost 0, phantom 0, corrupt 0" in done.stdout
+    assert re.search(r"filters let through [1-9]\d*, groups passed over [1-9]", done.stdout), done.stdout
 
 
 @pytest.mark.parametrize(

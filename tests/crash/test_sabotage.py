@@ -29,6 +29,11 @@ CAUGHT_AS = {
     "taken-too-early": ("ordering", "P14"),
     "not-held-back": ("ordering", "P14"),
     "too-early": ("timed", "P15"),
+    "filter-forgotten": ("", "P2"),
+    "match-passed-over": ("", "P1"),
+    "passed-over-uncounted": ("", "P10"),
+    "passed-over-first": ("", "P1"),
+    "let-off-late": ("", "P1"),
 }
 """The policies that are tried, and the promise that is broken."""
 

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import WaitUntil
+from tidings import Client, Exchange
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SECONDS = 30  # an example that takes longer hangs
@@ -205,6 +207,73 @@ wait, add consumers, or drop_group() if nobody reads it any more
         ALERT: High error rate: 10.00%
         file is well
     """,
+    "language/topic_filtering.py": """
+        urgent: A-17
+        urgent: A-20
+        high: A-17, A-20
+        event of: user123
+        large and high: ['A-17']
+        not high: ['A-18']
+        not high, or none: ['A-18', 'A-19']
+    """,
+    "language/filtered_group.py": """
+        wolf: 4
+        bear: 2
+        acked 2, filtered 3, lag 0
+        filter: animal IN ('wolf', 'bear') AND count > 1
+        consumer group 'rangers' exists already: its filter is "animal IN ('wolf', 'bear') AND count > 1", not \
+"animal = 'lynx'"; use it so, or drop_group() first
+    """,
+    "language/content_routing.py": """
+        in California: {'temp': 70, 'cloudy': False} (weather.ca.mountainview)
+        a superhero fights: Batman and Joker
+        surprising: Batman, Superman and the Joker teamed up
+        a teamup or a fight: Superman fights alone
+        with Batman: Batman, Superman and the Joker teamed up
+        kept for the press: Batman and Bane ['superhero', 'fight']
+    """,
+    "language/create_topics.py": """
+        notifications: at_most_once
+        order_notifications: at_least_once, order_id STRING, status STRING, timestamp TIMESTAMP, \
+details MAP<STRING, ANY>
+        orders: at_least_once
+        payment_processing: at_least_once
+        transactions: exactly_once
+        user_events: at_least_once
+        changed: 200 kept: 604800.0
+        left: 5
+        line 2, column 15: there is no option retention_perod; did you mean retention_period?
+    """,
+    "language/query_a_topic.py": """
+        paid: 1
+        placed: 2
+        {'order_id': 2, 'total': 250}
+        {'order_id': 3, 'total': 7}
+        injected: 0
+        placed: [(1,), (3,)]
+        no such column: totl; a field of the data is data->>'totl'
+        no such table: queried_order; did you mean queried_orders?
+        DELETE cannot stand here; messages are acked, or expire
+    """,
+    "language/topic_metrics_sql.py": """
+        topic_name: hectic
+        messages_published: 12000
+        messages_consumed: 1000
+        pending_messages: 11000
+        subscriber_count: 1
+        publish_rate: 200.0
+        consume_rate: some
+        topics and backlog: (2, 11060)
+    """,
+    "language/subscriber_lag_sql.py": """
+        subscriber_id: n1
+        topic_name: readings
+        lag_messages: 2000
+        lag_seconds: more than 0
+        last_message_time: 20...
+        l1 of live: 2000 acked, 0 held
+        n1 of nightly: 0 acked, 50 held
+    """,
 }
 """What the examples print that need no second terminal."""
 
@@ -218,6 +287,7 @@ TOGETHER = {
     "services/event_service.py",
     "services/email_service.py",
     "services/analytics_service.py",
+    "exchange_demo.py",
 }
 """The examples for several terminals: each has its part in a test below."""
 
@@ -249,7 +319,8 @@ class Shell:
 
     @contextmanager
     def terminal(self, example: str, *arguments: str, ready: str) -> Iterator[list[str]]:
-        """Start an example and go on when it printed `ready`; after the block the list has what it printed more."""
+        """Start an example and go on when it printed a line that begins with `ready`; after the block the list has what
+        it printed more."""
         number = len(list(self._folder.glob("*.out")))
         path = self._folder / f"{number}.out"
         with path.open("wb") as out:
@@ -264,8 +335,12 @@ class Shell:
             process.kill()
             process.wait()
         first, *rest = path.read_text().splitlines()
-        assert first == ready
+        assert first.startswith(ready)
         lines += rest
+
+    def client(self) -> Client:
+        """Join the bus of the examples."""
+        return Client(self._environment["TIDINGS_URL"])
 
 
 @pytest.fixture
@@ -352,3 +427,27 @@ def test_services_get_every_event_also_those_published_while_they_are_down(shell
     ]
     shell.run("services/event_service.py")
     assert shell.run("services/email_service.py", "2") == ["[Email Service] Ready", *mails]
+
+
+HIERARCHY = {"teamup": {"superheroes": ["Batman"]}, "surprising": True}
+
+
+@pytest.mark.parametrize(
+    ("demo", "others", "key"),
+    [
+        ("regex", "weather.ny.albany", "weather.ca.mountainview"),
+        ("tags", ["supervillain", "fight", "sidekick"], ["superhero", "fight", "sidekick"]),
+        ("hierarchy", {"romance": {"superheroes": ["Batman"]}}, HIERARCHY),  # what each of its filters wants
+    ],
+)
+def test_the_exchange_demo_routes_by_content(demo: str, others: Any, key: Any, shell: Shell) -> None:
+    arguments = ("exchange_demo.py", demo, "subscribe", "1")
+    with shell.client() as client, shell.terminal(*arguments, ready="Waiting for ") as printed:
+        exchange = Exchange(client, name=f"{demo}_demo")
+        exchange.topic(others).publish("for somebody else")
+        exchange.topic(key).publish("for the demo")
+    assert printed == [f"I got the topic: {key}", "With the message: for the demo"]
+
+    with shell.client() as client, Exchange(client, name=f"{demo}_demo").queue().subscribe() as messages:
+        lines = shell.run("exchange_demo.py", demo, "publish", "2")
+        assert lines == [f"Published {topic} {payload}" for _, (topic, payload) in zip(range(2), messages)]

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tidings.model.codec import BYTES, JSON
-from tidings.model.message import Message, Receipt, Record, StoredRecord, set_expiry
+from tidings.model.message import ROUTING_KEY, Message, Receipt, Record, StoredRecord, read_routing_key, set_expiry
 from tidings.model.options import Durability
 
 
@@ -74,3 +74,50 @@ def test_a_message_has_the_usual_priority_unless_it_says_so() -> None:
 def test_a_receipt_of_something_scheduled_names_its_number() -> None:
     stored, scheduled = Receipt("a", "t", 0, 5, Durability.OS), Receipt("a", "t", -1, -1, Durability.OS, False, 7)
     assert (stored.duplicate, stored.scheduled, scheduled.scheduled) == (False, None, 7)
+
+
+def routed(text: str) -> Message:
+    return message(StoredRecord("id1", JSON, b"1", None, {ROUTING_KEY: text}))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('"weather.ca"', "weather.ca"),
+        ('["superhero","fight"]', ["superhero", "fight"]),
+        (' {"teamup": {"superheroes": ["Batman"]}} ', {"teamup": {"superheroes": ["Batman"]}}),
+        ("5", 5),
+        ("-1.5", -1.5),
+        ("true", True),
+        ('""', ""),
+        ("[]", []),
+        ('"\\u2603\\ud83d\\ude00"', "\u2603\U0001f600"),
+        ('"\u2603"', "\u2603"),
+        ("null", None),
+    ],
+)
+def test_a_routing_key_is_the_json_of_its_header(text: str, key: object) -> None:
+    found = routed(text).routing_key
+    assert found == key
+    assert type(found) is type(key)
+
+
+@pytest.mark.parametrize("text", ["", "no json", "{", '{"a": 1} x', "NaN", "'a'", "\ud800", '"\ud800', "[" * 100_000])
+def test_a_header_of_a_foreign_program_is_no_routing_key(text: str) -> None:
+    """Whatever it holds: nothing is raised."""
+    assert routed(text).routing_key is None
+
+
+def test_a_message_that_was_not_routed_has_no_routing_key() -> None:
+    assert message(StoredRecord("id1", JSON, b"1")).routing_key is None
+    assert message(StoredRecord("id1", JSON, b"1", None, {"other": "5"})).routing_key is None
+    assert read_routing_key(None) is None
+
+
+def test_a_routing_key_belongs_to_who_asked_for_it() -> None:
+    """What is done to it changes neither the message nor others with the same key."""
+    shown = routed('["a", {"b": [1]}]')
+    key = shown.routing_key
+    key[1]["b"].clear()
+    key.clear()
+    assert shown.routing_key == routed('["a", {"b": [1]}]').routing_key == ["a", {"b": [1]}]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tests.testing.story import OUTPUTS, READER, Story
+from tests.testing.story import FILTER, OUTPUTS, READER, Story
 
 ATTEMPTS = 4
 
@@ -25,11 +25,13 @@ class SimulatedQueue:
     """One topic, one group; consumers claim up to `prefetch`, die, stall beyond their lease, ack, nack, reject, commit.
 
     A message that failed `ATTEMPTS` times is dead. With `ordered`, a key is in one hand at a time, and a failed message
-    holds it back. Outputs of transactions go to a second topic, which is read at the end.
+    holds it back. With `sifted`, the group passes over each third message. Outputs of transactions go to a second
+    topic, which is read at the end.
     """
 
     prefetch: int = 2
     ordered: bool = False
+    sifted: bool = False
     story: Story = field(default_factory=Story)
     log: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
@@ -43,12 +45,16 @@ class SimulatedQueue:
     transactions: int = 0
 
     def __post_init__(self) -> None:
-        self.story.opened(ordered=self.ordered).opened(READER, topic=OUTPUTS).declared(retries=ATTEMPTS - 1)
+        self.story.opened(ordered=self.ordered, filter=FILTER if self.sifted else "")
+        self.story.opened(READER, topic=OUTPUTS).declared(retries=ATTEMPTS - 1)
+
+    def wants(self, message: str) -> bool:
+        return not self.sifted or int(message[1:]) % 3 != 1
 
     def publish(self, outcome: str) -> None:
         message = f"m{self.published}"
         self.published += 1
-        self.story.invoked(message, key=key_of(message))
+        self.story.invoked(message, key=key_of(message), matches=(FILTER,) if self.wants(message) else ())
         if outcome in ("ok", "appeared", "killed"):
             self.log.append(message)
         if outcome == "ok":
@@ -70,7 +76,7 @@ class SimulatedQueue:
         for message in self.log:
             if len(self.held[consumer]) >= self.prefetch:
                 return
-            if message in self.acked or message in self.dead:
+            if message in self.acked or message in self.dead or not self.wants(message):
                 continue
             owner = self.holder.get(message)
             if owner is None and key_of(message) not in closed:
@@ -191,7 +197,8 @@ class SimulatedQueue:
         self.story.drained().invoiced(*self.outputs)
         for message, attempts in self.dead.items():
             self.story.buried(message, self.log.index(message), attempts)
-        self.story.counted(len(self.log), acked=len(self.acked), dead=len(self.dead))
+        filtered = sum(not self.wants(message) for message in self.log)
+        self.story.counted(len(self.log), acked=len(self.acked), dead=len(self.dead), filtered=filtered)
 
 
 def key_of(message: str) -> str:

@@ -9,6 +9,7 @@ GROUP = "billing"
 TOPIC = "orders"
 OUTPUTS = "invoices"
 READER = "ledger"
+FILTER = "total > 60"
 
 
 class Story:
@@ -71,8 +72,9 @@ class Story:
 
     # -- consuming
 
-    def opened(self, group: str = GROUP, durable: bool = True, ordered: bool = False, topic: str = TOPIC) -> Story:
-        return self.tell(e.Opened(at=self.tick(), group=group, durable=durable, ordered=ordered, topics=(topic,)))
+    def opened(self, group: str = GROUP, durable: bool = True, topic: str = TOPIC, **fields: object) -> Story:
+        event = e.Opened(at=self.tick(), group=group, durable=durable, topics=(topic,), **fields)  # type: ignore[arg-type]
+        return self.tell(event)
 
     def delivered(
         self, message: str, offset: int, consumer: str = "c1", group: str = GROUP, **changed: object
@@ -151,7 +153,7 @@ class Story:
 
     def counted(self, published: int, **counts: int) -> Story:
         """The bus's account of the group; what is not named is zero."""
-        counts = {"acked": 0, "dead": 0, "expired": 0, "skipped": 0, "pending": 0, **counts}
+        counts = {"acked": 0, "dead": 0, "expired": 0, "skipped": 0, "filtered": 0, "pending": 0, **counts}
         return self.tell(e.Counted(at=self.tick(), group=GROUP, topic=TOPIC, published=published, **counts))
 
     def waiting(self, scheduled: int) -> Story:

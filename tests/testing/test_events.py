@@ -18,6 +18,7 @@ from tidings.testing.history import History
 def _all_kinds() -> Story:
     story = Story().declared().opened().invoked("a").receipt("a", 0).invoked("b").failed("b").invoked("c").unknown("c")
     story.delivered("a", 0).refused("a").nacked("a").acked("a").died().skipped(1).invoked("d", due=9).cancelled("d")
+    story.opened("t", durable=False, filter="total > 60").invoked("e", matches=("total > 60", "_key = 'k'"))
     story.output("x", "t").committed("t", "a").output("y", "u").uncommitted("u", "a").rejected("c")
     return story.healed().drained(pending=1).buried("c").counted(2, acked=1, dead=1).waiting(0)
 

@@ -91,6 +91,15 @@ def test_a_group_owes_what_was_published_after_it_was_opened_on_its_topics() -> 
     assert [reader.owes(publish) for publish in history.publishes.values()] == [False, True]
 
 
+def test_a_reader_with_a_filter_wants_and_owes_what_that_lets_through() -> None:
+    story = Story().opened(filter="total > 60").opened("ledger").invoked("a").invoked("b", matches=("total > 60",))
+    history = story.invoked("c", topic="invoices", matches=("total > 60",)).history()
+    publishes, readers = history.publishes.values(), history.readers
+    assert [readers["billing"].wants(publish) for publish in publishes] == [False, True, True]
+    assert [readers["billing"].owes(publish) for publish in publishes] == [False, True, False]
+    assert [readers["ledger"].wants(publish) for publish in publishes] == [True, True, True]
+
+
 def test_events_of_ids_never_invoked_are_no_publishes() -> None:
     history = Story().receipt("ghost", 0).failed("ghost").history()
     assert history.publishes == {}

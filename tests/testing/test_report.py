@@ -61,6 +61,15 @@ def test_phantoms_are_counted() -> None:
     assert check(Story().delivered("ghost", 0).history()).figures.phantoms == 1
 
 
+def test_filters_are_counted_and_told_when_there_are_some() -> None:
+    assert "filters" not in str(check(_faulty_but_correct().history()))
+    story = Story().opened(filter="total > 60").opened("t", durable=False, filter="total > 90").published("a")
+    story.published("b", start=1, matches=("total > 60",)).consumed("b", start=1).drained()
+    report = check(story.counted(2, acked=1, filtered=1).history())
+    assert report.ok, report
+    assert "filters let through 1, groups passed over 1" in str(report)
+
+
 def test_delivery_policies_are_counted_and_told_when_they_were_used() -> None:
     assert "transactions" not in str(check(_faulty_but_correct().history()))
     story = Story().opened(ordered=True).opened("ledger", topic="invoices").declared().published("a", "b", "c", key="k")

@@ -14,8 +14,9 @@ Filter: TypeAlias = "str | Callable[[Any], Any] | Predicate"
 """What `filter=` takes."""
 
 
-def read_filter(filter: Any) -> Predicate | None:
+def read_filter(filter: Any, root: str | None = None) -> Predicate | None:
     """Return the predicate of a filter: SQL, a function of an expression that stands for the message, or a predicate.
+    With `root`, a function gets that part of the message, such as "_routing_key".
 
     Raises `InvalidFilter`.
     """
@@ -30,5 +31,5 @@ def read_filter(filter: Any) -> Predicate | None:
     if isinstance(filter, Predicate):
         return filter
     if callable(filter):
-        return record(filter)
+        return record(filter, root)
     raise InvalidFilter(filter, "give a condition in SQL, or a function such as lambda m: m['total'] > 40")

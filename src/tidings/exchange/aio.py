@@ -7,6 +7,7 @@ nothing is lost on the way: what is published is stored, and a durable queue kee
 from __future__ import annotations
 
 from collections.abc import Callable
+from json import dumps
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
@@ -14,7 +15,7 @@ from tidings.client.aio.client import AsyncClient, SubscribeOptions
 from tidings.client.aio.subscription import AsyncSubscription
 from tidings.client.outgoing import PublishTerms
 from tidings.errors import InvalidOption, UnencodableData
-from tidings.model.codec import encode
+from tidings.model.codec import BYTES, decode, encode
 from tidings.model.message import ROUTING_KEY, Receipt
 from tidings.model.options import MAX_ROUTING_KEY_BYTES
 from tidings.model.topics import validate_topic
@@ -89,7 +90,7 @@ class AsyncExchangeQueue:
         self._client = client
         self._name = name
         self._durable = durable
-        self._filter = read_filter(None if filter_func is None else lambda message: filter_func(message.routing_key))
+        self._filter = read_filter(filter_func, "_routing_key")
 
     async def declare(self) -> None:
         """Let a durable queue collect from now on, with or without subscribers. Subscribing does so, too.
@@ -140,12 +141,15 @@ class AsyncRouted:
 
 
 def _header(key: Key) -> str:
-    """Return the JSON of a key."""
+    """Return the JSON of a key, in ASCII: not every header may hold what a text may."""
     try:
-        encoded = encode([key])[1][1:-1]  # in a list, as JSON text and not as it is
+        content_type, encoded = encode(key)
     except UnencodableData as error:
         raise UnencodableData("topic", error.reason) from error
-    if len(encoded) > MAX_ROUTING_KEY_BYTES:
+    if content_type == BYTES:
+        raise UnencodableData("topic", "bytes are no JSON; decode them, or put them into the payload")
+    header = dumps(decode(content_type, encoded), separators=(",", ":"))
+    if len(header) > MAX_ROUTING_KEY_BYTES:
         limit = f"the limit is {MAX_ROUTING_KEY_BYTES} bytes of JSON; put the rest into the payload"
-        raise UnencodableData("topic", f"it has {len(encoded)} bytes, {limit}")
-    return encoded.decode()
+        raise UnencodableData("topic", f"it has {len(header)} bytes, {limit}")
+    return header

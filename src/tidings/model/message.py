@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from msgspec import UNSET, Struct
@@ -16,14 +15,10 @@ _NO_HEADERS: Mapping[str, str] = {}
 ROUTING_KEY = "tidings-routing-key"
 """The header that holds, as JSON, what an exchange routes a message by."""
 
-MAX_ROUTING_KEYS = 1024
-"""Keys that a process keeps decoded: the same ones come again and again, and each is asked for by many filters."""
 
-
-@lru_cache(maxsize=MAX_ROUTING_KEYS)
-def _decode_routing_key(text: str) -> Any:
-    """Return the key, which whoever asks for it shares; None when it is no JSON."""
-    key = decode(JSON, text.encode(errors="replace"))
+def read_routing_key(text: str | None) -> Any:
+    """Return the value of that header; None when it is missing, or no JSON."""
+    key = None if text is None else decode(JSON, text.encode(errors="replace"))
     return None if isinstance(key, bytes) else key
 
 
@@ -102,8 +97,7 @@ class Message(Struct, eq=False, gc=False):
     @property
     def routing_key(self) -> Any:
         """What an exchange routes it by, None when it was not published through one."""
-        text = self.headers.get(ROUTING_KEY)
-        return None if text is None else _decode_routing_key(text)
+        return read_routing_key(self.headers.get(ROUTING_KEY))
 
     @property
     def expires_at(self) -> float | None:

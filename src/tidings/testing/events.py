@@ -50,6 +50,7 @@ class Invoked(Event, frozen=True, gc=False, kw_only=True, tag="publish"):
 
     `due` and `expires`: it is not to be delivered before, or asked for after, these times; 0 when it may always be.
     `transaction`: the one that it is an output of. `redriven`: the id of the dead letter that it is sent back for.
+    `matches`: the filters of readers that let it through, by the publisher's own reckoning and not the bus's.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Invoked(Event, frozen=True, gc=False, kw_only=True, tag="publish"):
     expires: int = 0
     transaction: str = ""
     redriven: str = ""
+    matches: tuple[str, ...] = ()
 
 
 class Receipt(Event, frozen=True, gc=False, kw_only=True, tag="published"):
@@ -108,13 +110,18 @@ class CancelOk(Event, frozen=True, gc=False, kw_only=True, tag="cancelled"):
 
 
 class Opened(Event, frozen=True, gc=False, kw_only=True, tag="opened"):
-    """A group or subscription exists from here on. Without `topics` it is responsible for every topic."""
+    """A group or subscription exists from here on. Without `topics` it is responsible for every topic, and without a
+    `filter` for every message.
+
+    A subscription that is not `durable` is bound to be given everything up to its last delivery, or to its `Drained`.
+    """
 
     group: str
     durable: bool
     ordered: bool = False
     from_beginning: bool = False
     topics: tuple[str, ...] = ()
+    filter: str = ""
 
 
 class Delivered(Event, frozen=True, gc=False, kw_only=True, tag="delivered"):
@@ -253,7 +260,9 @@ class Buried(Event, frozen=True, gc=False, kw_only=True, tag="buried"):
 
 
 class Counted(Event, frozen=True, gc=False, kw_only=True, tag="counted"):
-    """What the bus says at the end of a group on a topic: totals, and the messages that the topic ever had."""
+    """What the bus says at the end of a group on a topic: totals, and the messages that the topic ever had. `filtered`
+    are those that its filter passed over.
+    """
 
     group: str
     topic: str
@@ -262,6 +271,7 @@ class Counted(Event, frozen=True, gc=False, kw_only=True, tag="counted"):
     dead: int
     expired: int
     skipped: int
+    filtered: int
     pending: int
 
 

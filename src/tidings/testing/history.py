@@ -187,10 +187,14 @@ class Reader:
         """Whether it is bound to be given what is published on this topic."""
         return self.opened is not None and (not self.opened.topics or topic in self.opened.topics)
 
+    def wants(self, publish: Publish) -> bool:
+        """Whether its filter lets the message through, if it has one."""
+        return self.opened is None or not self.opened.filter or self.opened.filter in publish.first.matches
+
     def owes(self, publish: Publish) -> bool:
-        """Whether this reader is bound to be given the message, if the message is stored."""
+        """Whether this reader is bound to be given the message, if the message is stored and the reader gets so far."""
         opened = self.opened
-        if opened is None or not opened.durable or not self.covers(publish.first.topic):
+        if opened is None or not self.covers(publish.first.topic) or not self.wants(publish):
             return False
         return opened.from_beginning or publish.first.at > opened.at
 

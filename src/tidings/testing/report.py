@@ -35,6 +35,8 @@ class Policies(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: int
     ordered_keys: int
     hand_overs: int
+    matched: int
+    filtered: int
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +130,8 @@ def _policies(history: History) -> Policies:
         cancelled=sum(publish.cancelled for publish in publishes),
         ordered_keys=sum(len(lanes(history, reader)) for reader in readers),
         hand_overs=sum(hand_overs(history, reader) for reader in readers),
+        matched=sum(len(reader.by_id) for reader in readers if reader.opened is not None and reader.opened.filter),
+        filtered=sum(counted.filtered for reader in readers for counted in reader.counted.values()),
     )
 
 
@@ -176,6 +180,7 @@ _POLICY_TEXTS: Final = {
     "dead letters {buried}, redriven {redriven}, expired {expired}": "buried redriven expired",
     "scheduled {scheduled}, taken back {cancelled}": "scheduled cancelled",
     "ordered keys {ordered_keys}, partitions handed over {hand_overs}": "ordered_keys",
+    "filters let through {matched}, groups passed over {filtered}": "matched filtered",
 }
 """Lines of the report, and the counts of which one must not be zero for the line to be shown."""
 

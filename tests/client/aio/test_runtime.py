@@ -232,6 +232,8 @@ async def test_an_error_beside_the_loop_comes_through() -> None:
 async def test_cancelling_stops_what_is_done_beside_the_loop_and_waits_for_it() -> None:
     stopped, ended, begun = threading.Event(), threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    complaints: list[Any] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
 
     def work() -> None:
         loop.call_soon_threadsafe(begun.set)
@@ -245,4 +247,7 @@ async def test_cancelling_stops_what_is_done_beside_the_loop_and_waits_for_it() 
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended.is_set()
+    del task
+    await asyncio.sleep(0)
     gc.collect()
+    assert complaints == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from functools import cmp_to_key
 
 import pytest
@@ -36,6 +38,23 @@ def test_one_moment_in_all_writings(text: str) -> None:
 
 def test_a_date_is_its_midnight() -> None:
     assert compare("2027-01-15", "2027-01-15 00:00:00.000000") == 0
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The clock on the wall is not that of UTC."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    seconds_of.cache_clear()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_no_zone_is_utc_everywhere() -> None:
+    assert seconds_of("2027-01-15 08:00:00") == 1_800_000_000
+    assert text_of(1_800_000_000) == "2027-01-15 08:00:00.000000"
 
 
 def test_written() -> None:

@@ -70,6 +70,16 @@ def arrive(work: Work, writer: e.HistoryWriter) -> Iterator[None]:
         yield
 
 
+def claim(work: Work, writer: e.HistoryWriter) -> Iterator[None]:
+    """A group with a filter is given what that lets through, and passes over the rest."""
+    with Client(work.url) as client, subscribe(client, work) as subscription:
+        handler = Handler(work, writer, subscription)
+        yield
+        for message in subscription.fetch(max_messages=INPUTS, timeout=5):
+            handler.seen(message)
+        yield
+
+
 def publish_once(work: Work, writer: e.HistoryWriter) -> Iterator[None]:
     """Publish to a topic that stores each id once; whoever comes later does it again."""
     with Client(work.url) as client:
@@ -85,5 +95,6 @@ DEEDS: Final[dict[str, Deed]] = {
     "commit": commit,
     "bury": bury,
     "arrive": arrive,
+    "claim": claim,
     "publish_once": publish_once,
 }

@@ -30,7 +30,7 @@ from tests.crash.experiment import PATIENCE_SECONDS, Experiment, Running
 from tests.crash.syscalls.deeds import DEEDS
 from tests.crash.workers.work import OUTPUTS, TOPIC, Stop, Work
 from tidings.testing import events as e
-from tidings.testing.report import Policies, Report
+from tidings.testing.report import Figures, Policies, Report
 
 CHANGING: Final = "pwrite64,write,fdatasync,fsync,ftruncate,fallocate,rename,unlink,openat,mkdir,sendto,flock"
 SEGMENT_BYTES: Final = 4096
@@ -49,8 +49,8 @@ Point = tuple[str, int]
 
 
 class Sweep(msgspec.Struct, frozen=True):
-    """A deed by a consumer of `group` on `topic`. `half`: another one that was cut off before, when its effect was
-    certain and not yet there.
+    """A deed by a consumer of `group` on `topic`, which lets `filters` through. `half`: another one that was cut off
+    before, when its effect was certain and not yet there. `effect`: what is counted afterwards.
     """
 
     deed: str
@@ -58,6 +58,13 @@ class Sweep(msgspec.Struct, frozen=True):
     topic: str = TOPIC
     group: str = "billing"
     half: str = ""
+    filters: dict[str, str] = {}
+    effect: str = "outputs"
+
+    def count(self, report: Report) -> int:
+        """How much of the effect is there."""
+        figures: Figures | Policies = report.figures if self.effect == "redelivered" else report.figures.policies
+        return int(getattr(figures, self.effect))
 
 
 SWEEPS: Final = {
@@ -65,9 +72,11 @@ SWEEPS: Final = {
     "bury": Sweep("bury", ("dying",)),
     "arrive": Sweep("arrive", ("timed",)),
     "publish_once": Sweep("publish_once", ("once",)),
+    "claim": Sweep("claim", (), filters={"billing": "id <> 'm1'"}, effect="redelivered"),
     "recover": Sweep("arrive", ("transactions",), OUTPUTS, "ledger", "commit"),
 }
-"""By name. `recover`: the outputs of a transaction whose consumer died are moved by somebody else, who dies, too."""
+"""By name. `recover`: the outputs of a transaction whose consumer died are moved by somebody else, who dies, too.
+`claim`: what somebody else is given again is what was leased."""
 
 
 class Place:
@@ -81,7 +90,7 @@ class Place:
         else:
             self.histories.mkdir(parents=True)
         url = f"file:{self.bus}?segment_bytes={SEGMENT_BYTES}"
-        self.experiment = Experiment(self.histories, url, policies=sweep.policies)
+        self.experiment = Experiment(self.histories, url, policies=sweep.policies, filters=sweep.filters)
 
     def furnish(self) -> Place:
         """Make the topics and groups, and some messages."""
@@ -200,16 +209,15 @@ def template(folder: Path, sweep: Sweep) -> Place:
 
 
 class Outcome(msgspec.Struct):
-    """All deaths of a sweep: how many there were, what was there after each, and what was wrong."""
+    """All deaths of a sweep: how many there were, how much of the effect was there after each, and what was wrong."""
 
     deaths: int = 0
-    outputs: Counter[int] = msgspec.field(default_factory=Counter)
+    effects: Counter[int] = msgspec.field(default_factory=Counter)
     wrong: list[str] = msgspec.field(default_factory=list)
 
-    def add(self, died: bool, where: str, report: Report) -> None:
+    def add(self, died: bool, where: str, report: Report, effect: int) -> None:
         self.deaths += died
-        policies: Policies = report.figures.policies
-        self.outputs[policies.outputs] += 1
+        self.effects[effect] += 1
         if not report.ok:
             self.wrong.append(f"killed at {where}: {report}")
 
@@ -220,20 +228,24 @@ def sweep_through(folder: Path, sweep: Sweep, every: int = 1) -> Outcome:
     alone = Place(folder / "alone", sweep, base)
     found = points(alone, folder / "trace", every)
     outcome = Outcome()
-    outcome.add(False, "its end", alone.judge())
+    report = alone.judge()
+    outcome.add(False, "its end", report, sweep.count(report))
     for number, point in enumerate(found):
         place = Place(folder / str(number), sweep, base)
         died = kill(place, point)
-        outcome.add(died, f"{point[0]} number {point[1]} ({number} of {len(found)})", place.judge())
+        report = place.judge()
+        where = f"{point[0]} number {point[1]} ({number} of {len(found)})"
+        outcome.add(died, where, report, sweep.count(report))
         shutil.rmtree(place.folder)
     return outcome
 
 
 def main(name: str, folder: str, every: str = "1") -> int:
     """Print what came of a sweep; 1 when something was wrong."""
-    outcome = sweep_through(Path(folder), SWEEPS[name], int(every))
-    outputs = ", ".join(f"{number} ({count} times)" for number, count in sorted(outcome.outputs.items()))
-    print(*outcome.wrong, f"deaths {outcome.deaths}, wrong {len(outcome.wrong)}; outputs {outputs}", sep="\n")
+    sweep = SWEEPS[name]
+    outcome = sweep_through(Path(folder), sweep, int(every))
+    effects = ", ".join(f"{number} ({count} times)" for number, count in sorted(outcome.effects.items()))
+    print(*outcome.wrong, f"deaths {outcome.deaths}, wrong {len(outcome.wrong)}; {sweep.effect} {effects}", sep="\n")
     return 1 if outcome.wrong else 0
 
 

@@ -1,11 +1,11 @@
-"""Responsible for one thing: workers that read: members of groups, and a reader of its own."""
+"""Responsible for one thing: workers that read as members of groups."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tests.crash.workers.handling import Handler
-from tests.crash.workers.work import QUIET_SECONDS, Stop, Work
+from tests.crash.workers.work import Stop, Work
 from tidings import Client, Subscription
 from tidings.client.blocking.delivery import Delivery
 from tidings.testing import events as e
@@ -19,6 +19,7 @@ def _options(work: Work) -> dict[str, Any]:
         "consumer_id": work.name,
         "prefetch": work.prefetch,
         "ordering": work.ordered,
+        "filter": work.filter if work.seed % 3 == 0 else None,  # the group has it, whether this is said again or not
         "priority_order": "priorities" in work.policies and work.seed % 2 == 0,
     }
 
@@ -89,25 +90,3 @@ def drain(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
 def _nothing_left(client: Client, work: Work) -> bool:
     statistics = client.statistics(work.topic)
     return statistics.scheduled == 0 and client.get_consumer_lag(work.topic, work.group) == 0
-
-
-def tail(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
-    """Read everything published from here on without a group.
-
-    One that comes to an orderly end has seen everything, and is judged like a group.
-    """
-    with Client(work.url) as client, client.subscribe(work.topic) as subscription:
-        opened = e.now()
-        handler = Handler(work, writer, subscription)
-        while True:
-            asked = stop.asked
-            fetched = e.now()
-            messages = subscription.fetch(max_messages=500, timeout=QUIET_SECONDS if asked else 0.05)
-            for message in messages:
-                handler.seen(message, fetched)
-            for message in messages:
-                handler.acking(message)
-            if asked and not messages:
-                break
-        writer.append(e.Opened(at=opened, group=work.group, durable=True, topics=(work.topic,)))
-        writer.append(e.Drained(at=e.now(), group=work.group))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from tests.crash.workers.filters import matches_of
 from tests.crash.workers.work import (
     OUTPUTS,
     VICTIMS,
@@ -35,15 +37,15 @@ def setup(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
         )
         writer.append(declared)
         for group in work.group.split(","):
-            _open(client, writer, work.topic, group, ordered=work.ordered)
+            _open(client, writer, work.topic, group, ordered=work.ordered, filter=work.filters.get(group, ""))
         if "transactions" in work.policies:
             client.create_topic(OUTPUTS, TopicOptions(partitions=2))
             _open(client, writer, OUTPUTS, "ledger")
 
 
-def _open(client: Client, writer: e.HistoryWriter, topic: str, group: str, ordered: bool = False) -> None:
-    client.create_group(topic, group)
-    writer.append(e.Opened(at=e.now(), group=group, durable=True, ordered=ordered, topics=(topic,)))
+def _open(client: Client, writer: e.HistoryWriter, topic: str, group: str, filter: str = "", **fields: Any) -> None:
+    client.create_group(topic, group, filter=filter or None)
+    writer.append(e.Opened(at=e.now(), group=group, durable=True, topics=(topic,), filter=filter, **fields))
 
 
 def census(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
@@ -79,6 +81,7 @@ def _count(client: Client, writer: e.HistoryWriter, topic: str) -> None:
                     dead=info.dead,
                     expired=info.expired,
                     skipped=info.skipped,
+                    filtered=info.filtered,
                     pending=info.lag,
                 )
             )
@@ -135,6 +138,7 @@ def _announce(writer: e.HistoryWriter, dead: DeadMessage) -> None:
             priority=str(message.priority),
             hash=hash_of(message.data),
             redriven=message["id"],
+            matches=matches_of(message.data, message.key, message.priority),
         )
     )
 

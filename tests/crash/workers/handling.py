@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.crash.workers.publishing import Terms, announce
 from tests.crash.workers.work import OUTPUTS, VICTIMS, Work, body_of, hash_of
-from tidings import LeaseLost, Subscription
+from tidings import LeaseLost, Message, Subscription
 from tidings.client.blocking.delivery import Delivery
 from tidings.testing import events as e
 
@@ -39,13 +39,13 @@ class Handler:
 
     # -- what comes
 
-    def id_of(self, message: Delivery) -> str:
+    def id_of(self, message: Message) -> str:
         """The id of a message; data that no publisher could have made has no known one."""
         body = message.data
         known = isinstance(body, dict) and isinstance(body.get("id"), str)
         return self.work.age + body["id"] if known else f"unreadable {body!r:.60}"
 
-    def seen(self, message: Delivery, asked: int = 0, single: bool = False) -> None:
+    def seen(self, message: Message, asked: int = 0, single: bool = False) -> None:
         """Write down that the message was handed out."""
         expires = 0
         if message.expires_at is not None:
@@ -208,7 +208,7 @@ class Handler:
         priority = self.rng.choice(("normal", "high")) if "priorities" in self.work.policies else "normal"
         terms = Terms(OUTPUTS, self.rng.choice((None, "k1", "k2")), "disk", priority, delay)
         body = body_of(message_id)
-        announce(self.writer, terms, {message_id: hash_of(body)}, name)
+        announce(self.writer, terms, {message_id: body}, name)
         options = terms.options()
         del options["durability"]
         transaction.publish(OUTPUTS, body, message_id=message_id, **options)

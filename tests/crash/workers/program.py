@@ -16,9 +16,10 @@ from typing import Final
 import msgspec
 
 from tests.crash.sabotage import apply_sabotage
-from tests.crash.workers.consuming import consumer, drain, tail
+from tests.crash.workers.consuming import consumer, drain
 from tests.crash.workers.ending import account, census, redriver, setup
 from tests.crash.workers.publishing import publisher
+from tests.crash.workers.riding import riders, tail
 from tests.crash.workers.work import Stop, Work
 from tidings.testing import events as e
 
@@ -30,6 +31,7 @@ ROLES: Final[dict[str, Act]] = {
     "consumer": consumer,
     "drain": drain,
     "tail": tail,
+    "riders": riders,
     "redriver": redriver,
     "account": account,
     "census": census,

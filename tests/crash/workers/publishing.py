@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from tests.crash.workers.filters import Body, matches_of
 from tests.crash.workers.work import (
     FAR_SECONDS,
     KEYS,
@@ -108,7 +109,7 @@ def repeat(client: Client, work: Work, writer: e.HistoryWriter, rng: random.Rand
 def publish(client: Client, work: Work, writer: e.HistoryWriter, terms: Terms, ids: list[str]) -> list[Receipt]:
     """Publish the ids in one call and record each one's outcome."""
     bodies = [body_of(each, work.policies) for each in ids]
-    announce(writer, terms, {each: hash_of(body) for each, body in zip(ids, bodies, strict=True)})
+    announce(writer, terms, dict(zip(ids, bodies, strict=True)))
     try:
         if len(ids) == 1:
             receipts = [client.publish(terms.topic, bodies[0], message_id=ids[0], **terms.options())]
@@ -124,11 +125,11 @@ def publish(client: Client, work: Work, writer: e.HistoryWriter, terms: Terms, i
     return []
 
 
-def announce(writer: e.HistoryWriter, terms: Terms, hashes: dict[str, str], transaction: str = "") -> None:
+def announce(writer: e.HistoryWriter, terms: Terms, bodies: dict[str, Body], transaction: str = "") -> None:
     """Write down that these messages, by id, are about to be published."""
     at = e.now()
     due = at + int(terms.delay * 1e9) if terms.delay is not None else 0
-    for each, digest in hashes.items():
+    for each, body in bodies.items():
         writer.append(
             e.Invoked(
                 at=at,
@@ -136,10 +137,11 @@ def announce(writer: e.HistoryWriter, terms: Terms, hashes: dict[str, str], tran
                 topic=terms.topic,
                 key=terms.key,
                 priority=terms.level,
-                hash=digest,
+                hash=hash_of(body),
                 due=due,
                 expires=at + int((terms.ttl + PUBLISH_SECONDS) * 1e9) if terms.ttl is not None else 0,
                 transaction=transaction,
+                matches=matches_of(body, terms.key, PRIORITIES[terms.priority]),
             )
         )
 

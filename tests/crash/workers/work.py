@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from tests.crash.workers.filters import details_of
 from tidings import TopicOptions
 from tidings.testing import events as e
 
@@ -42,7 +43,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
     `policies`: what of `POLICIES` is tried. `resumes`: the publisher whose last messages are to be published again.
     `gentle`: poison is a message like any other. `age`: goes before the ids of messages that were sent back, which
-    otherwise look like those that died.
+    otherwise look like those that died. `filters`: what groups let through, for those that have a filter.
     """
 
     role: str
@@ -66,6 +67,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     quiet_seconds: float = QUIET_SECONDS
     torn_tails: bool = False
     policies: tuple[str, ...] = ()
+    filters: dict[str, str] = {}
     resumes: str = ""
     age: str = ""
     gentle: bool = False
@@ -78,6 +80,11 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     def ordered(self) -> bool:
         """Whether its group reads the topic in order."""
         return "ordering" in self.policies and self.topic == TOPIC
+
+    @property
+    def filter(self) -> str | None:
+        """The filter of its group, if it has one."""
+        return self.filters.get(self.group)
 
     @property
     def bus(self) -> Path:
@@ -126,7 +133,7 @@ def body_of(message_id: str, policies: tuple[str, ...] = ()) -> dict[str, object
         if 0 <= chance < share:
             body["deed"] = deed
         chance -= share
-    return body
+    return body | {"details": details_of(rng)}
 
 
 def hash_of(body: object) -> str:

@@ -259,3 +259,27 @@ def test_a_subscription_that_has_read_on_by_itself_rides_up_to_date_again(open_b
     assert feed.poll(10) == []
     numbered(one, 4)
     assert of_topics(one, ["orders"], 60.0)[0].subscribers[0].lag == 0
+
+
+def test_nobody_boards_an_empty_course_where_there_is_more_to_read(one: Bus) -> None:
+    """Who was told of it may have been let off before the course was run, and forgot what was stale."""
+    feed, other = rider(one, "a"), rider(one, "b")
+    course, shard = only_course(one), one.topic("orders").shards[0].id
+    feed._get_off(shard)
+    other._get_off(shard)
+    publish(one, "orders", "x", key="a")
+    one.courses.stale.clear()
+    assert not course.board(feed, keyed("a"), 0)
+    assert course.board(feed, keyed("a"), 1)
+
+
+def test_nobody_boards_what_cannot_be_read(one: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = rider(one, "a")
+    course, shard = only_course(one), one.topic("orders").shards[0]
+    feed._get_off(shard.id)
+
+    def damaged(offset: int) -> Any:
+        raise DamagedData("the file", offset, "it is torn")
+
+    monkeypatch.setattr(shard.log, "read", damaged)
+    assert not course.board(feed, keyed("a"), 0)

@@ -179,7 +179,7 @@ class Trap(dict[str, Any]):
     def __len__(self) -> int:
         raise AssertionError("code of the data ran")
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     @property
     def a(self) -> Any:
@@ -205,7 +205,8 @@ def test_no_code_of_a_data_object_is_reached(operation: str, trap: Any) -> None:
 
 @pytest.mark.parametrize("name", ["__class__", "__dict__", "__len__", "upper", "keys", "__globals__"])
 def test_names_of_python_are_names_of_fields(name: str) -> None:
-    for data in ({}, [], "text", 5, lambda: 1):
+    given_data: list[Any] = [{}, [], "text", 5, lambda: 1]
+    for data in given_data:
         assert compile_value(field(name))(data, message(data)) is None
         assert compile_value(field("a", name))({"a": data}, message(data)) is None
         assert compile_value(call("item", call("coalesce", A), name))({"a": data}, message(data)) is None

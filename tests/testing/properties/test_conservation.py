@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from tests.testing.properties.judging import Bugs, Right, begin, check_caught, check_right
+from tests.testing.properties.judging import (
+    LET_THROUGH,
+    Bugs,
+    Right,
+    begin,
+    begin_filtered,
+    check_caught,
+    check_right,
+)
 from tests.testing.story import Story
 
 
 def _dying(**declared: int) -> Story:
     return begin().declared(**declared).published("a").delivered("a", 0)  # type: ignore[arg-type]
+
+
+def _passing_over() -> Story:
+    """A group that lets the second of two messages through."""
+    return begin_filtered().declared().published("a").published("b", start=1, **LET_THROUGH)
 
 
 RIGHT: Right = {
@@ -69,6 +82,25 @@ RIGHT: Right = {
     "kept for later": lambda: begin().scheduled("a", "b", due=1000).cancelled("b").waiting(1),
     "perhaps taken back": lambda: begin().scheduled("a", "b", due=1000).cancelling("b").waiting(1),
     "committed": lambda: begin().published("a").delivered("a", 0).committed("t", "a").drained().counted(1, acked=1),
+    "passed over by a filter": lambda: _passing_over().consumed("b", start=1).drained().counted(2, acked=1, filtered=1),
+    "what a filter passes over is still ahead": lambda: _passing_over().counted(2, pending=2),
+    "passed over, and the other is pending": lambda: (
+        _passing_over().delivered("b", 1).counted(2, filtered=1, pending=1)
+    ),
+    "passed over, and the other is dead": lambda: (
+        _passing_over().delivered("b", 1).rejected("b").drained().buried("b", 1).counted(2, filtered=1, dead=1)
+    ),
+    "passed over before it expired": lambda: (
+        begin_filtered().published("a", expires=3).wait(3).drained().counted(1, filtered=1)
+    ),
+    "expired, though a filter let it through": lambda: (
+        begin_filtered().published("a", expires=3, **LET_THROUGH).wait(3).drained().counted(1, expired=1)
+    ),
+    "removed before a filter looked": lambda: _passing_over().skipped(2).drained().counted(2, skipped=2),
+    "an unknown publish, passed over": lambda: begin_filtered().invoked("a").drained().counted(1, filtered=1),
+    "an unknown publish that is not there to be passed over": lambda: (
+        begin_filtered().invoked("a").drained().counted(0)
+    ),
 }
 
 SEEDED_BUGS: Bugs = {
@@ -110,6 +142,37 @@ SEEDED_BUGS: Bugs = {
     "a dead letter twice": (
         "P10",
         lambda: _dying().rejected("a").buried("a").buried("a").drained().counted(1, dead=1),
+    ),
+    "passed over and in no column": (
+        "P10",
+        lambda: _passing_over().consumed("b", start=1).drained().counted(2, acked=1),
+    ),
+    "passed over and in two columns": (
+        "P10",
+        lambda: _passing_over().consumed("b", start=1).drained().counted(2, acked=2, filtered=1),
+    ),
+    "passed over and counted as acked": (
+        "P10",
+        lambda: _passing_over().consumed("b", start=1).drained().counted(2, acked=2),
+    ),
+    "passed over and counted as expired": (
+        "P10",
+        lambda: begin_filtered().published("a", expires=3).wait(4).drained().counted(1, expired=1),
+    ),
+    "matched and counted as passed over": (
+        "P10",
+        lambda: begin_filtered().published("a", **LET_THROUGH).counted(1, filtered=1),
+    ),
+    "acked and counted as passed over": (
+        "P10",
+        lambda: _passing_over().consumed("b", start=1).drained().counted(2, filtered=2),
+    ),
+    "passed over by a group without a filter": ("P10", lambda: begin().published("a").counted(1, filtered=1)),
+    "the dead letter of what a filter passes over": (
+        "P10",
+        lambda: (
+            _passing_over().consumed("b", start=1).drained().buried("a", reason="rejected").counted(2, acked=1, dead=1)
+        ),
     ),
     "a dead letter in other words": (
         "P10",

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from tests.testing.properties.judging import Bugs, Right, begin, broken, check_caught, check_right
-from tests.testing.story import TOPIC, Story
+from tests.testing.properties.judging import (
+    LET_THROUGH,
+    Bugs,
+    Right,
+    begin,
+    begin_filtered,
+    broken,
+    check_caught,
+    check_right,
+)
+from tests.testing.story import FILTER, TOPIC, Story
 from tidings.testing.properties import violations
 from tidings.testing.properties.publishing import DEAD_LETTERS
+
+
+def _riding() -> Story:
+    """A temporary subscription, to which the first of three messages is none."""
+    story = Story().opened("t", durable=False, filter=FILTER).published("a")
+    return story.published("b", "c", start=1, **LET_THROUGH)
+
 
 RIGHT: Right = {
     "redelivered after a death": lambda: (
@@ -89,6 +105,20 @@ RIGHT: Right = {
         begin().published("a", expires=9).delivered("a", 0).nacked("a").wait(9).drained()
     ),
     "committed": lambda: begin().published("a").delivered("a", 0).committed("t", "a").drained(),
+    "killed temporary subscriptions miss what comes later": lambda: _riding().delivered("b", 1, group="t").healed(),
+    "a filter passes over, for good": lambda: (
+        begin_filtered().published("a").published("b", start=1, **LET_THROUGH).consumed("b", start=1).drained()
+    ),
+    "redelivered to a group with a filter": lambda: (
+        begin_filtered()
+        .published("a")
+        .published("b", start=1, **LET_THROUGH)
+        .delivered("b", 1)
+        .died()
+        .delivered("b", 1, "c2", attempt=2)
+        .acked("b", "c2")
+        .drained()
+    ),
 }
 
 SEEDED_BUGS: Bugs = {
@@ -112,6 +142,30 @@ SEEDED_BUGS: Bugs = {
             .consumed("b", start=1)
             .drained()
         ),
+    ),
+    "a stored message that a filter matches passed over": (
+        "P6",
+        lambda: (
+            begin_filtered()
+            .invoked("u", **LET_THROUGH)
+            .delivered("u", 0, group="tail")
+            .published("b", start=1, **LET_THROUGH)
+            .consumed("b", start=1)
+            .drained()
+        ),
+    ),
+    "a gap in what a killed temporary subscription was given": ("P6", lambda: _riding().delivered("c", 2, group="t")),
+    "a gap before what a killed subscription without a filter was given": (
+        "P6",
+        lambda: Story().opened("t", durable=False).published("a", "b").delivered("b", 1, group="t"),
+    ),
+    "a temporary subscription with a filter reads backwards": (
+        "P5",
+        lambda: _riding().delivered("c", 2, group="t").delivered("b", 1, group="t").drained("t"),
+    ),
+    "a temporary subscription that hears too late": (
+        "P11",
+        lambda: _riding().healed(limit=1).delivered("b", 1, group="t").delivered("c", 2, group="t").drained("t"),
     ),
     "acked and given again": (
         "P7",

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from tests.testing.properties.judging import Bugs, Right, begin, broken, check_caught, check_right
-from tests.testing.story import GROUP, TOPIC, Story
+from tests.testing.properties.judging import (
+    LET_THROUGH,
+    Bugs,
+    Right,
+    begin,
+    begin_filtered,
+    broken,
+    check_caught,
+    check_right,
+)
+from tests.testing.story import FILTER, GROUP, TOPIC, Story
 from tidings.testing.events import Receipt
 from tidings.testing.properties import violations
 
@@ -22,8 +31,29 @@ RIGHT: Right = {
         begin().invoked("a").invoked("b").receipt("b", 0).receipt("a", 1).consumed("b", "a").drained()
     ),
     "counted as skipped": lambda: begin().published("a", "b").skipped(1).consumed("b", start=1).drained(),
-    "temporary subscriptions miss what they like": lambda: (
-        Story().opened("tail", durable=False).published("a", "b").delivered("b", 1, group="tail").healed()
+    "temporary subscriptions miss what comes before and after them": lambda: (
+        Story()
+        .published("a")
+        .opened("tail", durable=False)
+        .published("b", "c", start=1)
+        .delivered("b", 1, group="tail")
+    ),
+    "a filter passes over": lambda: (
+        begin_filtered().published("a").published("b", start=1, **LET_THROUGH).consumed("b", start=1).healed().drained()
+    ),
+    "an unknown publish that a filter passes over": lambda: begin_filtered().invoked("a").unknown("a").drained(),
+    "another reader's filter": lambda: begin().published("a", **LET_THROUGH).consumed("a").drained(),
+    "temporary subscriptions with other filters": lambda: (
+        Story()
+        .opened("t", durable=False, filter=FILTER)
+        .opened("u", durable=False, filter="total > 90")
+        .published("a", **LET_THROUGH)
+        .published("b", start=1, matches=(FILTER, "total > 90"))
+        .delivered("a", 0, group="t")
+        .delivered("b", 1, group="t")
+        .delivered("b", 1, group="u")
+        .drained("t")
+        .drained("u")
     ),
     "scheduled and not due yet": lambda: begin().scheduled("a", due=1000).drained(),
     "scheduled and there": lambda: begin().scheduled("a", due=1).consumed("a").drained(),
@@ -59,6 +89,34 @@ SEEDED_BUGS: Bugs = {
     "another topic's message": (
         "P2",
         lambda: begin().invoked("a").delivered("a", 0, topic="invoices").acked("a").drained(),
+    ),
+    "a filter lets others through": (
+        "P2",
+        lambda: begin_filtered().published("a").consumed("a").drained(),
+    ),
+    "a temporary subscription gets the messages of another filter": (
+        "P2",
+        lambda: (
+            Story()
+            .opened("t", durable=False, filter="total > 90")
+            .published("a", **LET_THROUGH)
+            .delivered("a", 0, group="t")
+            .drained("t")
+        ),
+    ),
+    "a filter passes over what it matches": (
+        "P1",
+        lambda: begin_filtered().published("a", "b", **LET_THROUGH).consumed("a").drained(),
+    ),
+    "a temporary subscription is not woken for a message": (
+        "P1",
+        lambda: (
+            Story()
+            .opened("t", durable=False, filter=FILTER)
+            .published("a", "b", **LET_THROUGH)
+            .delivered("a", 0, group="t")
+            .drained("t")
+        ),
     ),
     "failed and delivered": ("P3", lambda: begin().invoked("a").failed("a").consumed("a").drained()),
     "dropped dedupe key": (

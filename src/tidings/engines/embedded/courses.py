@@ -69,6 +69,8 @@ class Course:
         """Let a subscription ride that has read everything before `place`; False when there is more to read."""
         self.run()
         with self._guard:
+            if not self._riders and not self._is_end(place):
+                return False
             if not self._riders:
                 self._place = place
             if place != self._place:
@@ -78,6 +80,14 @@ class Course:
                 self._index.add(predicate.root, predicate)
             self._riders[predicate][rider] = None
             return True
+
+    def _is_end(self, place: int) -> bool:
+        """Whether nothing is there to be read. Nobody looked out for a course without riders: whoever was told of what
+        is new may have gone before it was read."""
+        try:
+            return not self._shard.log.read(place)
+        except Exception:  # who reads it by himself will hear what is the matter
+            return False
 
     def leave(self, rider: Rider, predicate: Predicate) -> None:
         """Let a rider off, if it rides, at the place where the course is."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
 
 from tidings.errors import InvalidOption
-from tidings.model.message import Message
+from tidings.model.message import ROUTING_KEY, Message, read_routing_key
 from tidings.model.options import check_priority
 
 
@@ -28,6 +29,12 @@ def read_priority(text: str) -> int:
         return check_priority(text)
     except InvalidOption:
         raise ValueError("it is no priority; write 'low', 'normal', 'high', or a number from 0 to 9") from None
+
+
+MAX_ROUTING_KEYS = 1024
+"""Keys that a process keeps decoded for its filters: the same ones come again and again, and many filters ask."""
+
+_routing_key = lru_cache(maxsize=MAX_ROUTING_KEYS)(read_routing_key)
 
 
 class Field(Struct, frozen=True):
@@ -53,5 +60,7 @@ FIELDS: dict[str, Field] = {
     "_partition": Field("The partition, from 0.", lambda m: m.partition),
     "_offset": Field("The place in the partition, from 0.", lambda m: m.offset),
     "_content_type": Field("The content type.", lambda m: m.content_type),
-    "_routing_key": Field("What an exchange routes it by, any JSON; NULL without.", lambda m: m.routing_key),
+    "_routing_key": Field(
+        "What an exchange routes it by, any JSON; NULL without.", lambda m: _routing_key(m.headers.get(ROUTING_KEY))
+    ),
 }

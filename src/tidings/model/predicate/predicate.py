@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
-from tidings.errors import InvalidFilter, UnencodableData
-from tidings.model.codec import encode
+from tidings.errors import InvalidFilter
 from tidings.model.message import Message
 from tidings.model.predicate.compiling import Evaluate, compile_condition
 from tidings.model.predicate.fields import FIELDS
@@ -139,13 +139,18 @@ def _check_value(value: Any) -> Iterable[Any]:
         return value
     if type(value) is dict and all(type(name) is str for name in value):
         return value.values()
-    if value is not None and type(value) not in (bool, int, float, str):
-        raise InvalidFilter(value, "a constant is None, a bool, number, text, a list, or a dict whose keys are texts")
-    try:
-        encode([value])
-    except UnencodableData as error:
-        raise InvalidFilter(value, f"it is no JSON: {error.reason}") from None
+    fits = _SCALARS.get(type(value))
+    if fits is None or not fits(value):  # what it is may be thousands of digits: only its type is shown
+        reason = "a constant is None, a bool, a finite number of 64 bits, text, a list, or a dict whose keys are texts"
+        raise InvalidFilter(type(value).__name__, reason)
     return ()
+
+
+_SCALARS: dict[type, Callable[[Any], bool]] = {
+    **dict.fromkeys((type(None), bool, str), lambda value: True),
+    int: lambda value: -(2**63) <= value < 2**64,
+    float: math.isfinite,
+}
 
 
 def _encoded(root: Node) -> str:

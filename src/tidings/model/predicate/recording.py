@@ -104,7 +104,10 @@ class Expression:
         """Whether it is one of these values."""
         if isinstance(options, (str, bytes, Expression)) or not isinstance(options, Iterable):
             raise _refusal("is_in() takes a list of values; for a list in the message write m['list'].contains(x)")
-        return _call("in", self, *options)
+        found = tuple(options)
+        if not found:
+            raise _refusal("is_in() takes at least one value: nothing is in an empty list")
+        return _call("in", self, *found)
 
     def between(self, low: Any, high: Any) -> Expression:
         """Whether it is from `low` to `high`, both included."""
@@ -282,14 +285,15 @@ for _root in FIELDS:
     setattr(MessageExpression, _root.removeprefix("_"), _field(_root))
 
 
-def record(function: Callable[[Any], Any]) -> Predicate:
+def record(function: Callable[[Any], Any], root: str | None = None) -> Predicate:
     """Return the predicate that a function of one message describes: `record(lambda m: m["total"] > 100)`.
 
-    Raises `InvalidFilter`, which says what to write instead of what cannot be recorded.
+    With `root` the function gets that part of the message, such as "_routing_key". Raises `InvalidFilter`, which says
+    what to write instead of what cannot be recorded.
     """
     _check_function(function)
     try:
-        result = function(MessageExpression(Path(DATA)))
+        result = function(MessageExpression(Path(DATA)) if root is None else Expression(Path(root)))
     except InvalidFilter as error:
         raise InvalidFilter(function, error.reason) from None
     except Exception as error:
@@ -337,9 +341,10 @@ def _node(value: Any) -> Node:
     if isinstance(value, datetime):
         return Value((value if value.tzinfo is not None else value.astimezone(UTC)).timestamp())
     try:
-        return Value(decode(*encode([value]))[0])  # as it arrives when it is published, and nobody else's
-    except UnencodableData as error:
-        raise _refusal(f"{value!r} is no value of JSON: {error.reason}") from None
+        return Value(decode(*encode(value)))  # as it arrives when it is published, and nobody else's
+    except UnencodableData:
+        way = "give a bool, a finite number, a text, list, dict or datetime"
+        raise _refusal(f"a constant of type {type(value).__name__} is no JSON; {way}") from None
 
 
 def _refusal(reason: str) -> InvalidFilter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from tidings.testing.events import AckInvoked, Buried, CommitInvoked, Counted, Declared
 from tidings.testing.history import History, Publish, Reader
@@ -11,11 +12,15 @@ from tidings.testing.properties.violation import Violation, known
 EXPIRED = "expired"
 """The reason of a dead letter that nobody failed on."""
 
+PARTS: Final = ("acked", "pending", "dead", "expired", "skipped", "filtered")
+"""What becomes of a message of a group, in the bus's account: one of these."""
+
 
 def nothing_disappears(history: History) -> list[Violation]:
-    """P10: for a group that was there before the first message, published = acked + pending + dead + expired + skipped,
-    by the bus's own count and by the history's; dead letters are there once each, as they were published, and for a
-    reason; what is to come later waits.
+    """P10: for a group that was there before the first message, published = acked + pending + dead + expired + skipped
+    + filtered, by the bus's own count and by the history's; what its filter does not let through is filtered, and
+    nothing else; dead letters are there once each, as they were published, and for a reason; what is to come later
+    waits.
     """
     found: list[Violation] = []
     for name, reader in history.readers.items():
@@ -29,7 +34,7 @@ def nothing_disappears(history: History) -> list[Violation]:
 
 def _account(history: History, counted: Counted, reader: Reader) -> Iterator[Violation]:
     where = f"group {counted.group} on {counted.topic}"
-    parts = counted.acked + counted.pending + counted.dead + counted.expired + counted.skipped
+    parts = sum(getattr(counted, name) for name in PARTS)
     if parts != counted.published:
         text = f"{where}: {counted.published} were published, and the bus knows what became of {parts}"
         yield Violation(property="P10", text=text, evidence=(counted,))
@@ -64,8 +69,13 @@ def _bounds(history: History, counted: Counted, reader: Reader) -> dict[str, tup
     dead = [each for key in mine for each in reader.dead.get(key, ())]
     buried_expired = sum(each.reason == EXPIRED for each in dead)
     gone = acked | {each.id for each in dead if each.reason != EXPIRED}
-    mortal = {key: history.publishes[key] for key in mine - gone if history.publishes[key].expires}
-    bounds = {"acked": (len(acked), len(acked | perhaps)), "expired": _expired(history, counted, perhaps, mortal)}
+    unwanted = {key for key in mine if not reader.wants(history.publishes[key])}
+    mortal = {key: history.publishes[key] for key in mine - gone - unwanted if history.publishes[key].expires}
+    bounds = {
+        "acked": (len(acked), len(acked | perhaps)),
+        "expired": _expired(history, counted, perhaps, mortal),
+        "filtered": _filtered(history, counted, unwanted),
+    }
     declared = history.declared.get(counted.topic)
     if declared is not None and declared.buries:
         bounds["dead"] = (len(dead) - buried_expired,) * 2
@@ -85,6 +95,13 @@ def _expired(history: History, counted: Counted, perhaps: set[str], mortal: dict
     certain = [key for key, publish in mortal.items() if key in stored - perhaps and publish.expires < counted.at]
     least = max(0, len(certain) - counted.pending - counted.skipped)
     return least, sum(key in stored | unsure for key in mortal)
+
+
+def _filtered(history: History, counted: Counted, unwanted: set[str]) -> tuple[int, int]:
+    """All that is stored and not let through, but for what is still ahead or was gone before it was looked at."""
+    stored, perhaps = _stored(history, counted.topic)
+    certain = len(stored & unwanted)
+    return max(0, certain - counted.pending - counted.skipped), certain + len(perhaps & unwanted)
 
 
 # -- dead letters
@@ -125,6 +142,8 @@ def _wrong(history: History, reader: Reader, letter: Buried) -> str:
     place = (letter.partition, letter.offset)
     if any(receipt.offset >= 0 and (receipt.partition, receipt.offset) != place for receipt in publish.receipts):
         return f"says that it died at {place}"
+    if not reader.wants(publish):
+        return "is nothing that its filter lets through"
     if letter.reason == EXPIRED:
         return "" if publish.expires else "never expires"
     rejected = any(not nack.requeue for nack in reader.nacks(letter.id))

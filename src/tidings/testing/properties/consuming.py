@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tidings.testing.events import Delivered
+from tidings.testing.events import Delivered, Receipt
 from tidings.testing.history import History, Reader, Shard, shard_of
-from tidings.testing.properties.publishing import deliveries, log_in_order
+from tidings.testing.properties.publishing import log_in_order, placed
 from tidings.testing.properties.violation import Violation, known
 
 
@@ -44,24 +44,26 @@ def _given_back(reader: Reader, delivered: Delivered) -> bool:
 
 
 def no_skip(history: History) -> list[Violation]:
-    """P6: a drained group has settled all it was given, and was given all that is stored below its highest
-    delivery.
+    """P6: a drained group has settled all it was given; it, and a temporary subscription whatever its end, was given
+    all that is stored below its highest delivery and that its filter lets through.
 
-    Acknowledged messages that never came are counted by P1; here are those that only another reader shows to
-    be stored, and those that came, were not settled by anybody and never came again (nor were taken back by a
-    power cut, see `History.stays`).
+    Acknowledged messages that a drained reader never got are counted by P1; here are those that only another reader
+    shows to be stored, and those that came to a group, were not settled by anybody and never came again (nor were
+    taken back by a power cut, see `History.stays`).
     """
     found: list[Violation] = []
-    stored = {delivered.id: delivered for delivered in reversed(deliveries(history))}
+    stored = {event.id: event for event in placed(history)}
     for name, reader in history.readers.items():
-        if reader.drained is None or not reader.durable:
+        if reader.drained is None and reader.durable:
             continue
-        unsettled = [(given[-1], "was given") for key, given in reader.by_id.items() if not reader.settled(key)]
-        skipped = [(delivered, "skipped") for delivered in stored.values() if _passed_over(history, reader, delivered)]
+        given = reader.by_id.items() if reader.durable else ()
+        unsettled = [(each[-1], "was given") for key, each in given if not reader.settled(key)]
+        skipped = [(event, "skipped") for event in stored.values() if _passed_over(history, reader, event)]
         owed = [each for each in (*unsettled, *skipped) if _remains(history, each[0].id)]
-        for delivered, how in owed[reader.drained.pending + reader.skipped :]:
-            text = f"{delivered.id}: group {name} {how} it, it was never settled and never came again"
-            found.append(Violation(property="P6", text=text, evidence=(delivered,)))
+        pending = reader.drained.pending if reader.drained is not None else 0
+        for event, how in owed[pending + reader.skipped :]:
+            text = f"{event.id}: {name} {how} it, it was never settled and never came again"
+            found.append(Violation(property="P6", text=text, evidence=(event,)))
     return found
 
 
@@ -71,14 +73,14 @@ def _remains(history: History, message_id: str) -> bool:
     return history.stays(message_id) and (publish is None or publish.expires == 0)
 
 
-def _passed_over(history: History, reader: Reader, delivered: Delivered) -> bool:
-    publish = history.publishes.get(delivered.id)
-    if publish is None or publish.receipt is not None or not reader.owes(publish):
+def _passed_over(history: History, reader: Reader, event: Receipt | Delivered) -> bool:
+    publish = history.publishes.get(event.id)
+    if publish is None or event.id in reader.by_id or event.id in reader.dead or not reader.owes(publish):
         return False
-    if delivered.id in reader.by_id or delivered.id in reader.dead:
+    if publish.receipt is not None and reader.drained is not None:
         return False
-    _, high = reader.reach.get(shard_of(delivered), (0, -1))
-    return delivered.offset < high
+    _, high = reader.reach.get(shard_of(event), (0, -1))
+    return event.offset < high
 
 
 def settled_stays_settled(history: History) -> list[Violation]:
@@ -134,15 +136,17 @@ def _causes(reader: Reader, given: list[Delivered]) -> int:
 
 
 def drained_in_time(history: History) -> list[Violation]:
-    """P11: once faults are over, every durable group is drained within the limit that the harness set."""
+    """P11: once faults are over, every durable group is drained within the limit that the harness set, and so is every
+    temporary subscription that says that no more came.
+    """
     healed = history.healed
     if healed is None:
         return []
     found: list[Violation] = []
     for name, reader in history.readers.items():
-        if not reader.durable:
-            continue
         drained = reader.drained
+        if drained is None and not reader.durable:
+            continue
         if drained is None or drained.at - healed.at > healed.limit:
             took = "was never drained" if drained is None else f"was drained after {drained.at - healed.at} ns"
             text = f"group {name} {took}; the limit is {healed.limit} ns"

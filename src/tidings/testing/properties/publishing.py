@@ -34,7 +34,8 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def no_acked_publish_lost(history: History) -> list[Violation]:
-    """P1: every drained durable group was given every acknowledged message that it is responsible for.
+    """P1: every drained group and every temporary subscription that came to its end was given every acknowledged
+    message that it is responsible for: all that its filter lets through.
 
     What the bus itself counted as skipped for the group is allowed for, because it is no silent loss. Messages that
     may have expired, been taken back or died are left to P10.
@@ -75,18 +76,20 @@ def place_of(reader: Reader, publish: Publish) -> str:
 
 
 def no_phantom(history: History) -> list[Violation]:
-    """P2: everything delivered was published, on that topic, with exactly those bytes and that priority."""
+    """P2: everything delivered was published, on that topic, with exactly those bytes and that priority, and the
+    reader's filter lets it through.
+    """
     found: list[Violation] = []
     for delivered in deliveries(history):
         publish = history.publishes.get(delivered.id)
-        wrong = _difference(publish, delivered)
+        wrong = _difference(publish, delivered, history.readers[delivered.group])
         if wrong:
             evidence = known(publish.first if publish else None, delivered)
             found.append(Violation(property="P2", text=f"{delivered.id} {wrong}", evidence=evidence))
     return found
 
 
-def _difference(publish: Publish | None, delivered: Delivered) -> str:
+def _difference(publish: Publish | None, delivered: Delivered, reader: Reader) -> str:
     if publish is None:
         return "was delivered and never published"
     if publish.first.hash != delivered.hash:
@@ -95,6 +98,8 @@ def _difference(publish: Publish | None, delivered: Delivered) -> str:
         return f"was published with priority {publish.first.priority} and delivered with {delivered.priority}"
     if delivered.topic not in (publish.first.topic, DEAD_LETTERS + publish.first.topic):
         return f"was published on {publish.first.topic} and delivered on {delivered.topic}"
+    if not reader.wants(publish) and reader.opened is not None:
+        return f"was delivered to {delivered.group}, whose filter {reader.opened.filter!r} does not let it through"
     return ""
 
 
