@@ -17,12 +17,12 @@ from typing import Any, Final
 
 import msgspec
 
-import tidings.engines.embedded.aio  # noqa: F401  (loaded before workers are forked from here, so they start at once)
+import tidings.engines.embedded.aio
 import tidings.engines.embedded.engine
 import tidings.engines.embedded.reading.group
 import tidings.engines.embedded.reading.merge
 import tidings.engines.embedded.reading.tail
-import tidings.model.predicate.anchor
+import tidings.model.predicate.anchor  # noqa: F401  (loaded before workers are forked from here, so they start at once)
 from tests.crash.workers import program
 from tests.crash.workers.work import DRAIN_SECONDS, Work
 from tidings.engines.embedded.log import frame

@@ -33,19 +33,19 @@ CAUGHT_AS = {
     "match-passed-over": ("", "P1"),
     "passed-over-uncounted": ("", "P10"),
     "passed-over-first": ("", "P1"),
-    "let-off-late": ("", "P1"),
+    "let-off-late": ("", "P1 P6"),
 }
-"""The policies that are tried, and the promise that is broken."""
+"""The policies that are tried, and the promises of which one is broken at least."""
 
 
 @pytest.mark.parametrize("bug", CAUGHT_AS)
 def test_a_planted_bug_is_seen_by_the_campaign(bug: str, tmp_path: Path) -> None:
-    policies, promise = CAUGHT_AS[bug]
+    policies, promises = CAUGHT_AS[bug]
     options = ["--runs", "10", "--stops", "0", "--drain-seconds", "3", "--policies", policies]
     done = program("tests.crash.campaign", *options, SABOTAGE=bug, TMPDIR=str(tmp_path))
     assert done.returncode == 1, done.stdout + done.stderr
     (broken,) = re.findall(r"^VIOLATED: (.*)$", done.stdout, re.MULTILINE)
-    assert promise in re.findall(r"P\d+", broken), done.stdout
+    assert not set(promises.split()).isdisjoint(re.findall(r"P\d+", broken)), done.stdout
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk image needs root")

@@ -27,14 +27,22 @@ def test_death_at_every_system_call(tmp_path: Path, name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     (deaths,) = re.findall(r"^deaths (\d+), wrong 0;", done.stdout, re.MULTILINE)
     assert int(deaths) > 30 // every, "so many calls it takes at least"
-    outputs = {int(number) for number in re.findall(r"(\d+) \(\d+ times\)", done.stdout)}
-    whole = max(outputs)
-    assert outputs == {"commit": {0, whole}, "recover": {whole}}.get(name, {0}), "both or neither"
-    assert (whole > 1) == (name in ("commit", "recover"))
+    effects = {int(number) for number in re.findall(r"(\d+) \(\d+ times\)", done.stdout)}
+    whole = max(effects)
+    assert effects == {"commit": {0, whole}, "claim": {0, whole}, "recover": {whole}}.get(name, {0}), "both or neither"
+    assert (whole > 1) == (name in ("commit", "claim", "recover"))
 
 
-@pytest.mark.parametrize(("name", "bug"), [("commit", "ack-before-outputs"), ("recover", "moved-again")])
-def test_a_planted_bug_is_seen(tmp_path: Path, name: str, bug: str) -> None:
-    done = program("tests.crash.syscalls.sweep", name, str(tmp_path), "6", SABOTAGE=bug)
+@pytest.mark.parametrize(
+    ("name", "bug", "promise", "every"),
+    [
+        ("commit", "ack-before-outputs", "P8", 6),
+        ("recover", "moved-again", "P4", 6),
+        ("claim", "passed-over-first", "P1", 2),
+        ("claim", "passed-over-uncounted", "P10", 12),
+    ],
+)
+def test_a_planted_bug_is_seen(tmp_path: Path, name: str, bug: str, promise: str, every: int) -> None:
+    done = program("tests.crash.syscalls.sweep", name, str(tmp_path), str(every), SABOTAGE=bug)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert re.search(r"VIOLATED:.*P[48] ", done.stdout), done.stdout
+    assert re.search(rf"VIOLATED:.*\b{promise} ", done.stdout), done.stdout

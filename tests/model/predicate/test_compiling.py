@@ -7,10 +7,11 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.model.predicate.predicate_cases import (
+    COMPARISONS,
     LAZY,
     STRICT,
     call,
@@ -22,6 +23,7 @@ from tests.model.predicate.predicate_cases import (
     scalars,
     trees,
     true,
+    values,
 )
 from tidings.errors import InvalidFilter
 from tidings.model.predicate import Node, Path, Predicate, Value
@@ -46,10 +48,14 @@ def test_a_value_is_what_the_naive_way_says(tree: Node, data: Any) -> None:
 
 
 shapes = st.sampled_from(["=", "<>", "<", "<=", ">", ">=", "in", "contains", "contains_any"])
-spots = st.sampled_from([A, field("b", "a"), field(), Path("_routing_key", ("tags",)), Path("headers", ("x",))])
+spots = st.sampled_from([field("x"), field("y", "x"), field("y", 0), field()])
+mostly = {"x": values, "y": st.dictionaries(st.just("x"), values) | st.lists(values)}
 
 
-@given(shapes, spots, scalars.filter(lambda value: value is not None), datas)
+@settings(max_examples=300)
+@given(
+    shapes, spots, scalars.filter(lambda value: value is not None), st.fixed_dictionaries({}, optional=mostly) | values
+)
 def test_the_usual_shapes_are_no_other_conditions(operation: str, spot: Path, constant: Any, data: Any) -> None:
     """A constant has a closure of its own; the same value in the message has the general one."""
     tree, sent = call(operation, spot, constant), message(data)
@@ -81,6 +87,27 @@ def min_of(left: bool | None, right: bool | None) -> bool | None:
     """Kleene's AND is the smaller of the two, where false < NULL < true."""
     order = [False, None, True]
     return order[min(order.index(left), order.index(right))]
+
+
+SHAPES = [  # what the field holds, then whether = <> < <= > >= holds with the constant
+    ("text", "b", "a", [False, True, True, True, False, False]),
+    ("text", "b", "b", [True, False, False, True, False, True]),
+    ("text", "b", "c", [False, True, False, False, True, True]),
+    ("number", 2, 1.5, [False, True, True, True, False, False]),
+    ("number", 2, 2.0, [True, False, False, True, False, True]),
+    ("number", 2.0, 2**70, [False, True, False, False, True, True]),
+    ("another kind", 2, "2", [None] * 6),
+    ("another kind", "2", 2, [None] * 6),
+    ("a bool", 1, True, [None] * 6),
+    ("nothing", "b", None, [None] * 6),
+]
+
+
+@pytest.mark.parametrize(("kind", "constant", "value", "expected"), SHAPES)
+def test_a_field_and_a_constant(kind: str, constant: Any, value: Any, expected: list[bool | None]) -> None:
+    for spot, data in ((A, {"a": value}), (field("a", 0), {"a": [value]}), (field(), value)):
+        found = [compile_value(call(sign, spot, constant))(data, message(data)) for sign in COMPARISONS]
+        assert found == expected
 
 
 T, F, N = call("=", 1, 1), call("=", 1, 2), call("<", True, True)

@@ -269,6 +269,22 @@ def test_the_page_tells_the_truth_about(name: str) -> None:
     assert parse_filter(f"{function.example} = {function.result}").matches(message())
 
 
+COUNTS = {
+    (1, 1): "not, is null, negate, lower, upper, trim, length, abs, timestamp, json",
+    (2, 2): "=, <>, <, <=, >, >=, match, imatch, +, -, *, /, %, ||, item, starts_with, ends_with",
+    (3, 3): "between, replace",
+    (1, 2): "round",
+    (2, 3): "like, ilike, substr",
+    (1, None): "coalesce",
+    (2, None): "and, or, in, contains, contains_any",
+}
+
+
+def test_how_many_operands_they_take() -> None:
+    expected = {name: counts for counts, names in COUNTS.items() for name in names.split(", ")}
+    assert {name: (each.least, each.most) for name, each in OPERATIONS.items()} == expected
+
+
 def test_which_operations_are_called_by_name() -> None:
     signs = {name for name in OPERATIONS if not name.replace("_", "").isalpha()}
     words = {"and", "or", "not", "in", "between", "like", "ilike", "match", "imatch", "negate", "item"}

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from functools import lru_cache
+
+from tidings.model.predicate.fields import read_time
 
 COLLATION = "TIME"
 """The name of `compare` in SQL."""
 
 _REMEMBERED = 1024
 """Texts whose times are remembered: a query compares millions of rows with few constants."""
-
-_BLANK_BEFORE_ZONE = re.compile(r"\s+(?=(?:[+-]\d\d:?\d\d|Z)$)")
 
 
 def text_of(seconds: float | None) -> str | None:
@@ -26,9 +25,8 @@ def text_of(seconds: float | None) -> str | None:
 def seconds_of(text: str) -> float | None:
     """Return the seconds since the epoch of an ISO 8601 time, which is UTC when it names no zone; None for others."""
     try:
-        moment = datetime.fromisoformat(_BLANK_BEFORE_ZONE.sub("", text.strip().upper()))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
+        return read_time(text)
+    except ValueError:
         return None
 
 

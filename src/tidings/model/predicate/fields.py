@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -13,11 +14,18 @@ from tidings.errors import InvalidOption
 from tidings.model.message import ROUTING_KEY, Message, read_routing_key
 from tidings.model.options import check_priority
 
+MAX_TIME_LETTERS = 64
+"""Letters of a time, twice those of the longest one: what has more is none, and is not looked through."""
+
+_BLANK_BEFORE_ZONE = re.compile(r"\s+(?=(?:[+-]\d\d:?\d\d|Z)$)")
+
 
 def read_time(text: str) -> float:
     """Return an ISO 8601 time as seconds since the epoch, in UTC when it names no zone. Raises `ValueError`."""
     try:
-        moment = datetime.fromisoformat(text.strip())
+        if len(text) > MAX_TIME_LETTERS:
+            raise ValueError
+        moment = datetime.fromisoformat(_BLANK_BEFORE_ZONE.sub("", text.strip().upper()))
         return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError) as error:
         raise ValueError("it is no time; write it as '2026-01-31' or '2026-01-31T12:00:00Z'") from error

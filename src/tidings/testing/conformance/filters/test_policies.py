@@ -68,6 +68,7 @@ async def test_groups_keep_publish_order_over_priorities(place: Place) -> None:
     async with manual(place, client) as subscription:
         for size in itertools.cycle((1, 4, 13)):
             more = await subscription.fetch(size, timeout=0)
+            assert len(more) == min(size, 67 - len(found))
             if not more:
                 break
             await subscription.ack(more)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from tidings import AsyncSubscription, TopicOptions
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.case import case
 from tidings.testing.conformance.stage.consuming import expect_no_more
-from tidings.testing.conformance.stage.place import Place, data, expect_nothing, take
+from tidings.testing.conformance.stage.place import SECONDS, Place, data, expect_nothing, take
 from tidings.testing.conformance.stage.worker import Worker
 
 FILTERS = Capability.FILTERS
@@ -168,6 +169,71 @@ async def test_a_subscriber_that_waits_hears_what_it_wants(place: Place) -> None
             assert numbers(await waiting) == [turn]
         await publisher.publish(place.topic(), {"n": -2, "total": 0})
         await expect_nothing(subscription)
+
+
+@case(FILTERS)
+async def test_who_waits_hears_at_once(place: Place) -> None:
+    """Whoever of those that wait wants it: nobody is woken by chance when he looks around."""
+    client, publisher = place.client(), place.client()
+    filters = [f"_data % 4 = {turn}" for turn in range(4)]
+    subscriptions = [client.subscribe(place.topic(), filter=each) for each in filters]
+    for subscription in subscriptions:
+        await subscription.open()
+    waiting = [asyncio.ensure_future(each.fetch(1, timeout=SECONDS)) for each in subscriptions]
+    begun = time.monotonic()
+    for number in range(40):
+        await publisher.publish(place.topic(), number)
+        assert data(await waiting[number % 4]) == [number]
+        waiting[number % 4] = asyncio.ensure_future(subscriptions[number % 4].fetch(1, timeout=SECONDS))
+    assert time.monotonic() - begun < 5
+    for subscription in subscriptions:
+        await subscription.close()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@case(Capability.PROCESSES, FILTERS)
+async def test_who_waits_in_another_process_hears_at_once(place: Place) -> None:
+    """As without a filter."""
+    client = place.client()
+    async with Worker(place.kind, place.url) as worker:
+        await worker.ask("subscribe", place.topic(), None, {"filter": "_data % 3 = 0"})
+        worker.tell("take", 1, SECONDS)
+        begun = time.monotonic()
+        for number in range(0, 60, 3):
+            await client.publish_batch(place.topic(), [1, 2])
+            await client.publish(place.topic(), number)
+            assert await worker.answer() == [[number, 1]]
+            worker.tell("take", 1, SECONDS)
+        assert time.monotonic() - begun < 5
+
+
+@case(FILTERS)
+async def test_who_comes_while_messages_flow_misses_nothing(place: Place) -> None:
+    """From the moment it is open on: alone, beside others, and right after others left."""
+    client, publisher = place.client(), place.client()
+    published, over = -1, False
+
+    async def publish() -> None:
+        nonlocal published
+        while not over:
+            await publisher.publish(place.topic(), published + 1, durability=None)
+            published += 1
+            await asyncio.sleep(0)  # in memory a publish waits for nothing; the others want their turn
+
+    async def visit(divisor: int) -> None:
+        async with client.subscribe(place.topic(), filter=f"_data % {divisor} = 0") as subscription:
+            first = published + 1
+            found = data(await take(subscription, 4))
+        assert found[0] <= first + divisor
+        assert found == [*range(found[0], found[-1] + 1, divisor)]
+
+    publishing = asyncio.ensure_future(publish())
+    try:
+        for turn in range(40):
+            await asyncio.gather(*(visit(divisor) for divisor in (2, 3, 3, 7)[: 1 + turn % 4]))
+    finally:
+        over = True
+        await publishing
 
 
 # -- which topics, partitions and priorities
