@@ -81,9 +81,9 @@ def main(demo: str, what: str, count: str = "") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4) or sys.argv[1] not in MAKE or sys.argv[2] not in ("publish", "subscribe"):
+        sys.exit(__doc__)
     try:
         main(*sys.argv[1:])
-    except (TypeError, KeyError):
-        sys.exit(__doc__)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -84,6 +84,9 @@ def _complaint(what: str, source: object, reason: str, line: int, column: int, e
     """Return what is wrong with a text, with the line in question and a caret under the place."""
     if expected:
         reason = f"{reason}; expected {', '.join(expected)}"
+    code = getattr(source, "__code__", None)
+    if code is not None:
+        return f"{what} in {code.co_filename}, line {code.co_firstlineno}: {reason}"
     if not line or not isinstance(source, str):
         return f"{what} {source!r}: {reason}"
     text = (source.splitlines() or [""])[min(line, len(source.splitlines()) or 1) - 1]

@@ -18,7 +18,7 @@ CREATE TOPIC orders SCHEMA (order_id STRING NOT NULL, total FLOAT);
 CREATE TOPIC invoices;
 """
 
-GIVES = {
+GIVES: dict[str, type] = {
     "CREATE TOPIC": TopicInfo,
     "ALTER TOPIC": TopicInfo,
     "CREATE GROUP": type(None),

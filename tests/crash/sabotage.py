@@ -212,21 +212,26 @@ def _passed_over_uncounted() -> None:
 
 def _passed_over_first() -> None:
     """A claim moves the place of its group, and leases what it wants of what it passed a little later."""
+    late: list[tuple[str, tuple[Any, ...]]] = []
 
-    def claim(original: Callable[..., Any], claims: Any, *args: Any) -> Any:
-        rows: list[Any] = []
-        claims._insert = lambda run, row: rows.append(row)
-        try:
-            found = original(claims, *args)
-        finally:
-            del claims._insert
-        if rows:
+    def claim_new(original: Callable[..., Any], claims: Claims, run: Callable[..., Any], *rest: Any) -> Any:
+        def put_off(query: str, values: tuple[Any, ...]) -> Any:
+            if "INTO pending" not in query:
+                return run(query, values)
+            late.append((query, values))
+
+        return original(claims, put_off, *rest)
+
+    def claim(original: Callable[..., Any], claims: Claims, *args: Any) -> Any:
+        found = original(claims, *args)
+        if late:
             _pause(GAP_SECONDS)
             with claims._control.write() as run:
-                for row in rows:
-                    claims._insert(run, row)
+                while late:
+                    run(*late.pop())
         return found
 
+    _wrap(Claims, "_claim_new", claim_new)
     _wrap(Claims, "claim", claim)
 
 

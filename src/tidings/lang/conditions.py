@@ -168,7 +168,7 @@ def _perhaps_not(negation: Token | None, part: Part) -> Part:
 
 
 def _number(token: Token, sign: str = "") -> int | float:
-    if token.isdigit() and len(token) < 20 and -LARGEST <= (whole := int(sign + token)) < LARGEST:
+    if token.isdigit() and len(token) <= 20 and -LARGEST <= (whole := int(sign + token)) < 2 * LARGEST:
         return whole
     value = float(sign + token)
     if math.isinf(value):

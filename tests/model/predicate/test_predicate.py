@@ -17,8 +17,7 @@ from tests.model.predicate.predicate_cases import call, datas, field, message, t
 from tidings.errors import InvalidFilter
 from tidings.model.predicate import Call, Node, Path, Predicate, Value
 from tidings.model.predicate.operations import OPERATIONS
-from tidings.model.predicate.predicate import MAX_STORED_BYTES
-from tidings.model.predicate.tree import MAX_DEPTH, MAX_INDEX, MAX_NODES
+from tidings.model.predicate.tree import MAX_DEPTH, MAX_FILTER_BYTES, MAX_INDEX, MAX_NODES
 
 A = field("a")
 TREE = call("and", call("=", field("priority"), "high"), call(">", field("total"), 100))
@@ -142,7 +141,7 @@ FITS = [
     field("a", MAX_INDEX, -MAX_INDEX),
     call("=", A, 2**64 - 1),
     call("=", A, -(2**63)),
-    call("=", A, "x" * (MAX_STORED_BYTES - 100)),
+    call("=", A, "x" * (MAX_FILTER_BYTES - 100)),
     call("item", A, -MAX_INDEX),
     call("in", A, None),
 ]
@@ -163,7 +162,7 @@ NO_PREDICATES: list[tuple[Any, str]] = [
     (Value(listed(MAX_DEPTH + 1)), "nested deeper"),
     (Value(listed(100_000)), "nested deeper"),
     (Value([0] * MAX_NODES), "more than"),
-    (call("=", A, "x" * MAX_STORED_BYTES), f"the limit is {MAX_STORED_BYTES}"),
+    (call("=", A, "x" * MAX_FILTER_BYTES), f"the limit is {MAX_FILTER_BYTES}"),
     (Call("eval", (A,)), "there is no such operation"),
     (Call("__class__", (A,)), "there is no such operation"),
     (Call("and", (A,)), "and takes 2 or more arguments, not 1"),

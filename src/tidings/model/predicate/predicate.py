@@ -14,11 +14,19 @@ from tidings.model.predicate.compiling import Evaluate, compile_condition
 from tidings.model.predicate.fields import FIELDS
 from tidings.model.predicate.operations import OPERATIONS
 from tidings.model.predicate.printing import printed
-from tidings.model.predicate.tree import DATA, HEADERS, MAX_DEPTH, MAX_INDEX, MAX_NODES, Call, Node, Path, Value
+from tidings.model.predicate.tree import (
+    DATA,
+    HEADERS,
+    MAX_DEPTH,
+    MAX_FILTER_BYTES,
+    MAX_INDEX,
+    MAX_NODES,
+    Call,
+    Node,
+    Path,
+    Value,
+)
 from tidings.model.predicate.values import COMPARISONS
-
-MAX_STORED_BYTES = 64 * 1024
-"""Bytes of a predicate as it is stored: four times the longest text of a filter."""
 
 _read = msgspec.json.Decoder(Node).decode
 
@@ -30,18 +38,20 @@ class Predicate:
     that reads back as an equal predicate. `reads_data`: whether it asks for the data of the message at all.
     """
 
-    __slots__ = ("_stored", "compiled", "reads_data", "root")
+    __slots__ = ("_stored", "_text", "compiled", "reads_data", "root")
 
     root: Node
     compiled: Evaluate
     reads_data: bool
     _stored: str
+    _text: str
 
     def __init__(self, root: Node) -> None:
         """Raises `InvalidFilter` for a tree that is no condition, or a larger one than anybody writes."""
         put = object.__setattr__
         put(self, "reads_data", _check(root))
         put(self, "_stored", _encoded(root))
+        put(self, "_text", _printed(root))
         put(self, "root", root)
         put(self, "compiled", compile_condition(root))
 
@@ -71,7 +81,7 @@ class Predicate:
         return hash(self._stored)
 
     def __str__(self) -> str:
-        return printed(self.root)
+        return self._text
 
     def __repr__(self) -> str:
         return f"Predicate({str(self)!r})"
@@ -155,9 +165,15 @@ _SCALARS: dict[type, Callable[[Any], bool]] = {
 
 def _encoded(root: Node) -> str:
     try:
-        stored = msgspec.json.encode(root)
+        return msgspec.json.encode(root).decode()
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidFilter("", f"it cannot be stored: {error}") from error
-    if len(stored) > MAX_STORED_BYTES:
-        raise InvalidFilter("", f"it takes {len(stored)} bytes stored; the limit is {MAX_STORED_BYTES}")
-    return stored.decode()
+
+
+def _printed(root: Node) -> str:
+    """Return its text, which is never longer than what can be read back."""
+    text = printed(root)
+    size = len(text.encode())
+    if size > MAX_FILTER_BYTES:
+        raise InvalidFilter("", f"it has {size} bytes as text; the limit is {MAX_FILTER_BYTES}")
+    return text

@@ -14,7 +14,7 @@ MAX_DEPTH = 64
 """How deep nodes may lie inside each other (`AND` and `OR` take any number of parts and lie flat). Every walk of a
 tree is recursive, and far from the limit of the interpreter with this."""
 
-MAX_FILTER_BYTES = 16 * 1024
+MAX_FILTER_BYTES = 64 * 1024
 """Bytes of a predicate as text: it is stored with its group and shown in listings, so it is a condition, not a data
 set."""
 

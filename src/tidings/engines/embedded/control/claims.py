@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from tidings.engines.embedded.control import assignment
 from tidings.engines.embedded.control.assignment import Member
@@ -60,8 +59,13 @@ _AMONG = "shard IN (SELECT value FROM json_each(?))"
 _ROW = "id, shard, first, last, attempt, due, consumer, lease"
 
 
+Run = tuple[int, int]
+"""A first and a last offset."""
+
+
 class Claim(Struct, frozen=True):
-    """The right of one consumer to the offsets `first` to `last` of a shard, for their `attempt`-th delivery.
+    """The right of one consumer to the offsets `first` to `last` of a shard, for their `attempt`-th delivery; with
+    `runs` only to those: the others were passed over.
 
     `skipped` messages before them had been removed by retention. `lease` is 0 when there is nothing left to settle.
     """
@@ -72,21 +76,27 @@ class Claim(Struct, frozen=True):
     attempt: int
     lease: int
     skipped: int = 0
+    runs: tuple[Run, ...] = ()
 
     def __len__(self) -> int:
-        return self.last - self.first + 1
+        return _size(self.runs) if self.runs else self.last - self.first + 1
+
+    def offsets(self) -> Iterator[int]:
+        """Yield what it is the right to."""
+        for first, last in self.runs or ((self.first, self.last),):
+            yield from range(first, last + 1)
 
 
 class Span(Struct, frozen=True):
     """What may be claimed of a shard: the offsets `first` up to, not including, `end`.
 
-    With `wanted`, first and last offsets of runs at or after `place`, only these: the group passes over the others.
+    With `wanted`, runs at or after `place`, only these: the group passes over the others.
     """
 
     first: int
     end: int
     place: int = 0
-    wanted: tuple[tuple[int, int], ...] | None = None
+    wanted: tuple[Run, ...] | None = None
 
 
 class Wish(Struct):
@@ -104,7 +114,7 @@ class Wish(Struct):
 
 
 class Range(Struct, frozen=True):
-    """A part of a claim that is settled in one way."""
+    """A part of a claim that is settled in one way; with `runs` only these of it."""
 
     shard: int
     first: int
@@ -112,6 +122,7 @@ class Range(Struct, frozen=True):
     lease: int
     action: str
     seconds: float = 0.0
+    runs: tuple[Run, ...] = ()
 
 
 class Work(Struct, frozen=True):
@@ -202,8 +213,7 @@ class Claims:
         if end <= first:
             return []
         lease = 0 if shard in who.unleased else next(self._leases)
-        claims = [Claim(shard, low, high, 1, lease) for low, high in runs]
-        count = sum(map(len, claims))
+        count = _size(runs)
         run(
             "INSERT INTO cursors (group_id, shard, next, skipped, acked, filtered, marked, past) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next, "
@@ -211,12 +221,19 @@ class Claims:
             "filtered = filtered + excluded.filtered",
             (who.group, shard, end, first - place, 0 if lease else count, end - first - count, now, now),
         )
-        for claim in claims if lease else ():
-            until = now + who.lease_seconds
-            self._insert(run, (who.group, shard, claim.first, claim.last, 1, until, who.consumer, lease))
-        if claims and first > place:
-            claims[0] = replace(claims[0], skipped=first - place)
-        return claims
+        if not runs:
+            return []
+        if lease and len(runs) == 1:
+            self._insert(run, (who.group, shard, *runs[0], 1, now + who.lease_seconds, who.consumer, lease))
+        elif lease:
+            insert = (
+                "INSERT INTO pending (group_id, shard, first, last, attempt, due, consumer, lease) "
+                "SELECT ?, ?, value->>0, value->>1, 1, ?, ?, ? FROM json_each(?)"
+            )
+            rows = msgspec.json.encode(runs).decode()
+            run(insert, (who.group, shard, now + who.lease_seconds, who.consumer, lease, rows))
+        gaps = tuple(runs) if len(runs) > 1 else ()
+        return [Claim(shard, runs[0][0], runs[-1][1], 1, lease, first - place, gaps)]
 
     @staticmethod
     def _insert(run: Execute, row: tuple[Any, ...]) -> None:
@@ -264,20 +281,40 @@ class Claims:
     def _settle(self, run: Execute, group: int, part: Range, now: float) -> list[tuple[int, int]]:
         if not part.lease:
             return self._settle_unleased(run, group, part)
+        if part.runs and self._settle_together(run, group, part, now):
+            return []
+        lost = []
+        for first, last in part.runs or ((part.first, part.last),):
+            lost += self._settle_run(run, group, part, (first, last), now)
+        return lost
+
+    def _settle_together(self, run: Execute, group: int, part: Range, now: float) -> bool:
+        """Settle runs that are as they were claimed, with one statement; when they are not do nothing: False."""
+        where = "group_id = ? AND shard = ? AND first BETWEEN ? AND ? AND lease = ?"
+        keys = (group, part.shard, part.first, part.last, part.lease)
+        rows = run(f"SELECT first, last FROM pending WHERE {where} ORDER BY first", keys).fetchall()
+        if rows != list(part.runs):
+            return False
+        self._apply(run, (where, keys), part, now)
+        if part.action in _COUNTED:
+            _count(run, _COUNTED[part.action], _size(part.runs), group, part.shard)
+        return True
+
+    def _settle_run(self, run: Execute, group: int, part: Range, of: Run, now: float) -> list[tuple[int, int]]:
         query = (
             f"SELECT {_ROW} FROM pending WHERE group_id = ? AND shard = ? AND first <= ? ORDER BY first DESC LIMIT 1"
         )
-        lost, at = [], part.first
-        while at <= part.last:
+        lost, (at, end) = [], of
+        while at <= end:
             rows = run(query, (group, part.shard, at)).fetchall()
             if not rows or rows[0][3] < at or rows[0][7] != part.lease:
                 lost.append((part.lease, at))
                 at += 1
                 continue
             row = rows[0]
-            last = min(row[3], part.last)
+            last = min(row[3], end)
             self._carve(run, group, row, at, last)
-            self._apply(run, row[0], part, now)
+            self._apply(run, ("id = ?", (row[0],)), part, now)
             if part.action in _COUNTED:
                 _count(run, _COUNTED[part.action], last - at + 1, group, part.shard)
             at = last + 1
@@ -292,17 +329,18 @@ class Claims:
         return []
 
     @staticmethod
-    def _apply(run: Execute, id: int, part: Range, now: float) -> None:
-        """The effect of an action on a whole row."""
+    def _apply(run: Execute, rows: tuple[str, tuple[int, ...]], part: Range, now: float) -> None:
+        """The effect of an action on whole rows: a condition, and its parameters."""
+        where, keys = rows
         if part.action in _ENDS:
-            run("DELETE FROM pending WHERE id = ?", (id,))
+            run(f"DELETE FROM pending WHERE {where}", keys)
         elif part.action == "extend":
-            run("UPDATE pending SET due = ? WHERE id = ?", (now + part.seconds, id))
+            run(f"UPDATE pending SET due = ? WHERE {where}", (now + part.seconds, *keys))
         else:
             due = now + part.seconds if part.seconds or part.action == "nack" else 0.0
             back = int(part.action == "release")
-            query = "UPDATE pending SET consumer = NULL, lease = 0, due = ?, attempt = attempt - ? WHERE id = ?"
-            run(query, (due, back, id))
+            query = f"UPDATE pending SET consumer = NULL, lease = 0, due = ?, attempt = attempt - ? WHERE {where}"
+            run(query, (due, back, *keys))
 
     def _mark(self, run: Execute, group: int, now: float) -> None:
         """Mark the counts of the group now and then."""
@@ -332,8 +370,12 @@ class Claims:
         return min((time for time in (due, until) if time is not None), default=None)
 
 
-def _new_runs(span: Span, first: int, limit: int) -> tuple[Sequence[tuple[int, int]], int]:
-    """Return the first and last offsets of what to claim from `first` on, and where the cursor goes."""
+def _size(runs: Iterable[Run]) -> int:
+    return sum(last - first + 1 for first, last in runs)
+
+
+def _new_runs(span: Span, first: int, limit: int) -> tuple[Sequence[Run], int]:
+    """Return what to claim from `first` on, and where the cursor goes."""
     if span.wanted is None:
         end = min(span.end, first + limit)
         return ((first, end - 1),), end

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Generic
 
 from tidings.engines.embedded.bus import Bus
@@ -31,6 +30,9 @@ from tidings.spi import M, Settlement
 TELL_SECONDS = 1.0
 """How often a subscription writes down how far it is, for statistics: as fresh as a person looks at them, and so rare
 that it costs nothing."""
+
+TELL_AGAIN_SECONDS = 0.05
+"""How soon it tries again when somebody else was writing: a transaction takes a fraction of that."""
 
 REASONS = {"exhaust": "retries exhausted", "expire": "expired", "lapse": "expired"}
 """What a dead letter says of a cause that is not a consumer's decision."""
@@ -185,16 +187,18 @@ class BaseFeed(ABC, Generic[M]):
         return found
 
     def _report(self, found: bool, now: float, wait: float) -> None:
-        """Write down how far this is, unless that was done a moment ago; should that fail, then the next time."""
+        """Write down how far this is, unless that was done a moment ago; should that fail, then soon."""
         self._untold = True
         if found:
             self._last = self.clock.now()
         if now - self._told < TELL_SECONDS:
             return
-        self._told = now
-        with suppress(EngineError, WouldBlock):
+        try:
             self.bus.members.tell(self._consumer, self._last, self._moved, wait)
-            self._moved, self._untold = {}, False
+        except (EngineError, WouldBlock):
+            self._told = now - TELL_SECONDS + TELL_AGAIN_SECONDS
+        else:
+            self._told, self._moved, self._untold = now, {}, False
 
     @abstractmethod
     def _poll(self, limit: int, wait: float) -> list[M]: ...

@@ -13,7 +13,7 @@ from msgspec import Struct
 from tidings.engines.embedded.bus import Bus
 from tidings.engines.embedded.catalog import Shard, Topic
 from tidings.engines.embedded.control.assignment import Member
-from tidings.engines.embedded.control.claims import MAX_CLAIMS, Claim, Lost, Range, Span, Work
+from tidings.engines.embedded.control.claims import MAX_CLAIMS, Claim, Lost, Range, Run, Span, Work
 from tidings.engines.embedded.control.outbox import Entry
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS
 from tidings.engines.embedded.log.segments import LogGone
@@ -233,6 +233,9 @@ class GroupFeed(BaseFeed[M]):
                 if batch.base > at:
                     self._skip(claim, at, min(batch.base - 1, claim.last))
                 messages = self._messages(shard, batch, at, claim.last, claim.attempt, claim.lease)
+                if claim.runs and self._sift is not None:
+                    verdict = self._sift.verdict(shard, batch)
+                    messages = [message for message in messages if verdict[message.offset - batch.base]]
                 pages.append(Page(claim.shard, batch.time_ns, claim.attempt == 1, batch.extra, messages))
                 at = max(at, batch.end)
                 if at > claim.last:
@@ -260,7 +263,7 @@ class GroupFeed(BaseFeed[M]):
         self._owed += [
             Range(claim.shard, offset, offset, claim.lease, "release" if claim.lease else "restore")
             for claim in claims
-            for offset in range(claim.first, claim.last + 1)
+            for offset in claim.offsets()
             if (claim.shard, offset) not in read
         ]
         self._next_due = 0.0
@@ -328,24 +331,30 @@ class GroupFeed(BaseFeed[M]):
         return any(part.lease == lease and part.first <= offset <= part.last for part in self._acked)
 
     def _ranges(self, settlements: Sequence[Settlement]) -> Iterator[Range]:
-        """Join settlements of neighbours that are alike: a lease belongs to one shard."""
+        """Join settlements that are alike: those of neighbours, and with a filter those of one lease, which belongs to
+        one shard: between them is what was passed over, or else they are taken apart again."""
         numbers = {(shard.topic, shard.partition, shard.priority): shard.id for shard in list(self._shards.values())}
         at = 0
         while at < len(settlements):
             settlement = settlements[at]
             message, action, seconds = settlement.message, settlement.action, settlement.seconds
-            lease, last = message.lease, message.offset
+            lease, first, last = message.lease, message.offset, message.offset
+            runs: list[Run] = []
             at += 1
             while at < len(settlements):
                 following = settlements[at]
-                other = following.message
-                if other.offset != last + 1 or other.lease != lease or following.action != action:
+                offset = following.message.offset
+                if offset <= last or following.message.lease != lease or following.action != action:
                     break
-                if following.seconds != seconds or not lease:
+                if following.seconds != seconds or not lease or (offset > last + 1 and self._sift is None):
                     break
-                last, at = last + 1, at + 1
+                if offset > last + 1:
+                    runs.append((first, last))
+                    first = offset
+                last, at = offset, at + 1
+            gaps = (*runs, (first, last)) if runs else ()
             shard = numbers.get((message.topic, message.partition, message.priority), -1)
-            yield Range(shard, message.offset, last, lease, action, seconds or 0.0)
+            yield Range(shard, message.offset, last, lease, action, seconds or 0.0, gaps)
 
     def commit(self, settlements: Sequence[Settlement], outputs: Sequence[Output], durability: Durability) -> None:
         """Record the settlements and publish the outputs, all or nothing. Raises `LeaseLost`: nothing took effect."""

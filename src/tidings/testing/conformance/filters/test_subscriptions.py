@@ -416,9 +416,11 @@ async def test_a_slow_subscriber_loses_nothing(place: Place, filter: Any) -> Non
         assert found == expected
 
 
-@case(FILTERS)
-async def test_publishers_at_the_same_time_reach_every_filter(place: Place) -> None:
-    """From several clients at once, to subscribers that wait: nothing is missed, nothing comes twice."""
+@pytest.mark.parametrize("levels", [(5,), (5, 0, 8, 5)], ids=["normal", "priorities"])
+@case(FILTERS, Capability.PRIORITY)
+async def test_publishers_at_the_same_time_reach_every_filter(place: Place, levels: tuple[int, ...]) -> None:
+    """From several clients at once, to subscribers that wait: nothing is missed, nothing comes twice, and what each
+    publisher said is in its order, also when other priorities than the usual one come up."""
     clients = [place.client() for _ in range(3)]
     found: dict[str, list[int]] = {rule.sql: [] for rule in RULES}
 
@@ -428,7 +430,8 @@ async def test_publishers_at_the_same_time_reach_every_filter(place: Place) -> N
 
     async def publish(who: int) -> None:
         for number in range(who, 300, 3):
-            await clients[who].publish(place.topic(), order(number), durability=None)
+            level = levels[number % len(levels)] if number > 60 else 5
+            await clients[who].publish(place.topic(), order(number), priority=level, durability=None)
 
     subscriptions = [clients[0].subscribe(place.topic(), filter=rule.sql) for rule in RULES]
     for subscription in subscriptions:
