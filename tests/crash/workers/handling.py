@@ -102,7 +102,7 @@ class Handler:
         if rest and transactions and self.rng.random() < 0.7:
             self._transact(rest)
         elif rest and self.rng.random() < 0.5:
-            self._ack_together(rest)
+            self.ack_together(rest)
         else:
             for message in rest:
                 self._ack(message)
@@ -144,7 +144,8 @@ class Handler:
             return False
         return True
 
-    def _ack_together(self, messages: Sequence[Delivery]) -> None:
+    def ack_together(self, messages: Sequence[Delivery]) -> None:
+        """Ack all in one call."""
         assert self.subscription is not None
         for message in messages:
             self.acking(message)

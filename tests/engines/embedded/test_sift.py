@@ -10,7 +10,7 @@ from tests.engines.stage import Buses, consumer, counts, data, everything, numbe
 from tidings.engines.embedded import sift as module
 from tidings.engines.embedded.bus import Bus
 from tidings.engines.embedded.catalog import Shard
-from tidings.engines.embedded.sift import VERDICT_BYTES, Sift, Verdicts
+from tidings.engines.embedded.sift import VERDICT_BYTES, Sift, Verdicts, messages_of
 from tidings.model.message import Message
 from tidings.model.predicate import Predicate, record
 
@@ -61,7 +61,8 @@ class TestVerdicts:
     def test_what_concerns_nobody_is_not_remembered(self, shard: Shard) -> None:
         verdicts, predicate = Verdicts(), last_digit(3)
         for batch in shard.log.read(0)[:10]:
-            assert verdicts.any(predicate, shard, batch) == Verdicts().of(predicate, shard, batch)
+            verdict = verdicts.any(predicate, shard, batch, messages_of(shard, batch))
+            assert verdict == Verdicts().of(predicate, shard, batch)
         assert [base for _, base, _ in verdicts._known] == [3]
 
 

@@ -110,6 +110,13 @@ def test_a_field_and_a_constant(kind: str, constant: Any, value: Any, expected: 
         assert found == expected
 
 
+@pytest.mark.parametrize(("root", "step", "constant"), [("headers", "x", "1"), ("_routing_key", "n", 1)])
+def test_a_field_of_the_same_name_is_another(root: str, step: str, constant: Any) -> None:
+    for sign, expected in (("=", True), ("in", True), (">=", True), ("<>", False)):
+        found = compile_value(call(sign, Path(root, (step,)), constant))({step: "other"}, message())
+        assert found is expected
+
+
 T, F, N = call("=", 1, 1), call("=", 1, 2), call("<", True, True)
 LOGIC = [  # left, right, and, or
     (T, T, True, True),

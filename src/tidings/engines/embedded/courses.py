@@ -121,10 +121,11 @@ class Course:
     def _pass(self, batch: Batch) -> None:
         at = max(self._place - batch.base, 0)
         candidates: dict[Predicate, None] = {}
-        for message in messages_of(self._shard, batch)[at:]:
+        messages = messages_of(self._shard, batch)
+        for message in messages[at:]:
             candidates.update(self._index.find(message))
         for predicate in candidates:
-            verdict = self._verdicts.any(predicate, self._shard, batch)
+            verdict = self._verdicts.any(predicate, self._shard, batch, messages)
             if (first := verdict.find(1, at)) >= 0:
                 self._let_off(predicate, batch.base + first)
         self._place = max(self._place, batch.end)

@@ -43,12 +43,13 @@ class Verdicts:
             self._remember(key, verdict)
         return verdict
 
-    def any(self, predicate: Predicate, shard: Shard, batch: Batch) -> bytes:
-        """Return the same, and remember it only when it matches something: somebody will read on from there then."""
+    def any(self, predicate: Predicate, shard: Shard, batch: Batch, messages: list[Message]) -> bytes:
+        """Return the same of a batch whose messages are at hand, and remember it only when it matches something:
+        somebody will read on from there then."""
         key = (shard.id, batch.base, predicate)
         verdict = self._known.get(key)
         if verdict is None:
-            verdict = bytes(map(predicate.matches, messages_of(shard, batch)))
+            verdict = bytes(map(predicate.matches, messages))
             if 1 in verdict:
                 self._remember(key, verdict)
         return verdict
