@@ -5,89 +5,24 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import pytest
 
+from tests.exchange.stage import SECONDS, Bus, expect_end, fail_in, take
 from tidings import (
-    AsyncClient,
-    AsyncExchange,
     Client,
     Exchange,
     GroupExists,
-    InvalidFilter,
     InvalidOption,
-    InvalidTopic,
     TopicOptions,
     UnencodableData,
 )
-from tidings.exchange.aio import AsyncExchangeQueue, AsyncRouted
+from tidings.exchange.aio import AsyncRouted
 from tidings.model.message import ROUTING_KEY
-from tidings.model.options import MAX_ROUTING_KEY_BYTES
 from tidings.testing.conformance.stage.place import until
-from tidings.testing.conformance.stage.threads import InThreads
-
-SECONDS = 10.0
-"""How long a test waits for what must come."""
-
-
-class Dressed(InThreads):
-    """An object of the blocking exchange behind the names of the async one."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("topic", "queue", "subscribe"):
-            found = getattr(self.blocking, name)
-            return lambda *arguments, **options: Dressed(found(*arguments, **options), self._threads)
-        found = super().__getattr__(name)
-        return InThreads(found, self._threads) if name == "subscription" else found
-
-    async def __aenter__(self) -> Dressed:
-        await self._call(self.blocking.__enter__)
-        return self
-
-
-class Bus(NamedTuple):
-    """A client, and what makes exchanges on it."""
-
-    client: AsyncClient
-    exchange: Callable[..., AsyncExchange]
-
-
-@pytest.fixture(params=["async", "blocking"])
-async def bus(request: pytest.FixtureRequest, bus_url: str) -> AsyncIterator[Bus]:
-    """The test runs with each client, in memory and in a directory."""
-    if request.param == "async":
-        async with AsyncClient(bus_url) as client:
-            yield Bus(client, lambda *name, **options: AsyncExchange(client, *name, **options))
-        return
-    with ThreadPoolExecutor(16) as threads, Client(bus_url) as blocking:
-
-        def exchange(*name: Any, **options: Any) -> AsyncExchange:
-            return cast(AsyncExchange, Dressed(Exchange(blocking, *name, **options), threads))
-
-        yield Bus(cast(AsyncClient, InThreads(blocking, threads)), exchange)
-
-
-async def take(routed: AsyncRouted, count: int) -> list[tuple[Any, Any]]:
-    """Return the next pairs, of as many messages as there must be."""
-    async with asyncio.timeout(SECONDS):
-        return [await routed.__anext__() for _ in range(count)]
-
-
-async def fail_in(queue: AsyncExchangeQueue, *expected: tuple[Any, Any]) -> None:
-    """Raise an error out of a block when these came."""
-    async with queue.subscribe() as routed:
-        assert await take(routed, len(expected)) == list(expected)
-        raise ZeroDivisionError
-
-
-async def expect_end(routed: AsyncRouted) -> None:
-    """Fail when there is something left."""
-    assert await routed.subscription.fetch(1, timeout=0) == []
-
 
 KEYS: list[Any] = [
     "weather.ca.mountainview",
@@ -437,94 +372,3 @@ async def test_a_header_that_is_no_json_is_no_key(bus: Bus, foreign: str) -> Non
         assert await take(everything, 2) == [(None, "foreign"), ({"a": 1}, "exchange")]
         assert await take(some, 1) == [({"a": 1}, "exchange")]
         await expect_end(some)
-
-
-# -- errors
-
-
-@pytest.mark.parametrize("name", ["", "a//b", "orders/*", "**", " ", 7, None, "x" * 1000])
-async def test_a_bad_name_is_refused(bus: Bus, name: Any) -> None:
-    with pytest.raises(InvalidTopic):
-        bus.exchange(name)
-
-
-@pytest.mark.parametrize("key", [object(), float("nan"), [float("inf")], "\ud800", {"a": lambda: 1}, 1j])
-async def test_a_key_that_is_no_json_is_refused(bus: Bus, key: Any) -> None:
-    """When the topic is made, by the name of the parameter; nothing is published."""
-    with pytest.raises(UnencodableData, match=r"^topic: "):
-        bus.exchange().topic(key)
-    assert await bus.client.topics() == []
-
-
-async def test_a_key_that_is_too_long_is_refused(bus: Bus) -> None:
-    """With its length and the limit; one that just fits is published beside other headers."""
-    exchange = bus.exchange()
-    longest = "x" * (MAX_ROUTING_KEY_BYTES - 2)
-    with pytest.raises(UnencodableData, match=f"{MAX_ROUTING_KEY_BYTES + 1} bytes.*limit is {MAX_ROUTING_KEY_BYTES}"):
-        exchange.topic(longest + "x")
-    async with exchange.queue(lambda key: key.length() > 1000).subscribe() as routed:
-        await exchange.topic(longest).publish(1, headers={"other": "y" * 4000})
-        assert await take(routed, 1) == [(longest, 1)]
-
-
-async def asynchronous(key: Any) -> Any:
-    return key
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda key: key["a"] and key["b"],
-        lambda key: "fight" in key,
-        lambda key: key.topic,
-        lambda key: True,
-        lambda key: 1 / 0,
-        lambda key: key["a"].match("("),
-        lambda: True,
-        lambda a, b: a,
-        len,
-    ],
-)
-async def test_a_function_that_cannot_be_recorded_is_refused(bus: Bus, wrong: Callable[..., Any]) -> None:
-    """When the queue is made; nothing is subscribed."""
-    for durable in (None, "q"):
-        with pytest.raises(InvalidFilter):
-            bus.exchange().queue(wrong, durable=durable)
-    assert await bus.client.topics() == []
-
-
-async def test_the_function_is_named_by_its_refusal(bus: Bus) -> None:
-    """It is the program's own that is at fault; an async one is never called."""
-    for wrong in (asynchronous, len):
-        with pytest.raises(InvalidFilter, match=wrong.__name__):
-            bus.exchange().queue(wrong)
-
-
-@pytest.mark.parametrize("wrong", ["key = 1", 5, ["a"], True])
-async def test_what_is_no_function_is_refused(bus: Bus, wrong: Any) -> None:
-    with pytest.raises(InvalidOption) as caught:
-        bus.exchange().queue(wrong)
-    assert caught.value.name == "filter_func"
-
-
-async def test_options_that_belong_to_the_queue_are_refused(bus: Bus) -> None:
-    """And those that nobody knows; `subscribe` takes the others."""
-    queue = bus.exchange().queue(durable="q")
-    wrong: Any
-    for wrong in ({"filter": "a = 1"}, {"filter": None}, {"consumer_group": "other"}):
-        with pytest.raises(InvalidOption) as caught:
-            queue.subscribe(**wrong)
-        assert [caught.value.name] == list(wrong)
-    with pytest.raises(TypeError):
-        queue.subscribe(colour="red")  # type: ignore[call-arg]
-    with pytest.raises(InvalidOption):
-        queue.subscribe(prefetch=0)
-
-
-async def test_only_a_durable_queue_is_declared(bus: Bus) -> None:
-    with pytest.raises(InvalidOption) as caught:
-        await bus.exchange().queue().declare()
-    assert caught.value.name == "durable"
-    for name in ("", " a", "x" * 200):
-        with pytest.raises(InvalidOption):
-            await bus.exchange().queue(durable=name).declare()

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tidings import TopicOptions
+from tidings import AsyncClient, Receipt, TopicOptions
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.case import case
 from tidings.testing.conformance.stage.place import Place, data, take
@@ -93,15 +93,11 @@ def iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-@case(FILTERS, Capability.REPLAY, Capability.PRIORITY, Capability.EXPIRY, Capability.PARTITIONS)
-async def test_what_the_bus_knows_is_seen(place: Place) -> None:
-    """Topic, key, priority, times, id, place and headers."""
-    client = place.client()
-    topics = [place.topic("a"), place.topic("b")]
+async def published_in_many_ways(client: AsyncClient, topics: list[str]) -> list[Receipt]:
+    """Publish 0 to 7, each with other properties."""
     for topic in topics:
         await client.create_topic(topic, TopicOptions(partitions=2))
-    begun = time.time()
-    receipts = [
+    return [
         await client.publish(
             topics[number % 2],
             number,
@@ -113,6 +109,15 @@ async def test_what_the_bus_knows_is_seen(place: Place) -> None:
         )
         for number in range(8)
     ]
+
+
+@case(FILTERS, Capability.REPLAY, Capability.PRIORITY, Capability.EXPIRY, Capability.PARTITIONS)
+async def test_what_the_bus_knows_is_seen(place: Place) -> None:
+    """Topic, key, priority, times, id, place and headers."""
+    client = place.client()
+    topics = [place.topic("a"), place.topic("b")]
+    begun = time.time()
+    receipts = await published_in_many_ways(client, topics)
     sixth = receipts[6]
     later, earlier = iso(begun + 60), iso(begun - 60)
     questions: list[tuple[str, Callable[[Any], Any], list[int]]] = [
@@ -149,6 +154,7 @@ async def test_conditions_on_headers_and_keys_wait_like_others(place: Place) -> 
     """What comes while the subscriber waits is found by them, too."""
     client = place.client()
     filters: list[Any] = ["headers.lang = 'de'", "_key = 'k2'", lambda m: m.data.contains(7), "_data % 2 = 0"]
+    filters += ["_data CONTAINS 'ell'", lambda m: m.data.contains("a"), "_data = 1.0"]
     subscriptions = [client.subscribe(place.topic(), filter=each) for each in filters]
     for subscription in subscriptions:
         assert await subscription.fetch(1, timeout=0) == []
@@ -157,8 +163,10 @@ async def test_conditions_on_headers_and_keys_wait_like_others(place: Place) -> 
     await client.publish(place.topic(), 5, partition_key="k2")
     await client.publish(place.topic(), [7])
     await client.publish(place.topic(), 8)
-    for subscription, expected in zip(subscriptions, ([3], [5], [[7]], [8])):
-        assert data(await take(subscription, 1)) == expected
+    await client.publish(place.topic(), "hello")
+    await client.publish(place.topic(), {"a": None})
+    for subscription, expected in zip(subscriptions, (3, 5, [7], 8, "hello", {"a": None}, 1)):
+        assert data(await take(subscription, 1)) == [expected]
         assert await subscription.fetch(1, timeout=0) == []
 
 
