@@ -51,10 +51,10 @@ class BaseFeed(ABC, Generic[M]):
         self._fresh: dict[int, None] = {}
         self._shards: dict[int, Shard] = {}
         self._stirred = False
-        self._moved: dict[int, int] = {}
-        self._last: float | None = None
-        self._told = float("-inf")
+        self._got: float | None = None
+        self._said: dict[int, int] = {}
         self._untold = False
+        self._tell_at = float("-inf")
         self.closed = False
         self.clock = bus.clock
         self.patterns = spec.patterns
@@ -182,23 +182,29 @@ class BaseFeed(ABC, Generic[M]):
             found = self._poll(limit, wait)
         except OSError as error:
             raise place.translated(self.bus.folder, error) from error
-        if found or self._untold or self._moved:
-            self._report(bool(found), now, wait)
+        if found:
+            self._got = now
+            self._untold = True
+        if self._untold and now >= self._tell_at:
+            self._tell_how_far(now, wait)
         return found
 
-    def _report(self, found: bool, now: float, wait: float) -> None:
-        """Write down how far this is, unless that was done a moment ago; should that fail, then soon."""
-        self._untold = True
-        if found:
-            self._last = self.clock.now()
-        if now - self._told < TELL_SECONDS:
-            return
+    def _tell_how_far(self, now: float, wait: float) -> None:
+        """Write down when this got something last, and its places that moved; should that fail, then soon."""
+        places = self._moves()
+        last = None if self._got is None else self.clock.now() - (now - self._got)
         try:
-            self.bus.members.tell(self._consumer, self._last, self._moved, wait)
+            self.bus.members.tell(self._consumer, last, places, wait)
         except (EngineError, WouldBlock):
-            self._told = now - TELL_SECONDS + TELL_AGAIN_SECONDS
+            self._tell_at = now + TELL_AGAIN_SECONDS
         else:
-            self._told, self._moved, self._untold = now, {}, False
+            self._tell_at = now + TELL_SECONDS
+            self._untold = False
+            self._said.update(places)
+
+    def _moves(self) -> dict[int, int]:
+        """Return the places that are not as they were written down last. A group has its own."""
+        return {}
 
     @abstractmethod
     def _poll(self, limit: int, wait: float) -> list[M]: ...
@@ -208,7 +214,7 @@ class BaseFeed(ABC, Generic[M]):
         self._check()
         due = min(self._due(), self.bus.pump.due)
         if self._untold:
-            due = min(due, self._told + TELL_SECONDS)
+            due = min(due, self._tell_at)
         return max(0.0, due - self.clock.monotonic())
 
     @abstractmethod

@@ -36,7 +36,6 @@ class TailFeed(BaseFeed[M]):
         super().__init__(bus, spec, message_type)
         self._riding: dict[int, Course] = {}
         self._levels: dict[str, set[int]] = {}
-        self._said: set[int] = set()
         self._places: dict[int, int] = {}
         self._retries: list[tuple[float, int, M]] = []
         self._order = itertools.count()
@@ -46,6 +45,8 @@ class TailFeed(BaseFeed[M]):
             if spec.start == "end" and self._sift is None:
                 self._fresh.pop(shard.id, None)  # nothing to read yet; what comes from now on touches it again
             self._places[shard.id] = start_offset(self.bus, shard, spec.start)
+        if spec.start == "end" and self._sift is None:
+            self._said = dict(self._places)
 
     # -- riding along, with a filter
 
@@ -72,8 +73,7 @@ class TailFeed(BaseFeed[M]):
             return True
         self._riding[shard.id] = course = self.bus.courses.of(shard)
         if course.board(self, self._sift.predicate, self._places.get(shard.id, 0)):
-            if shard.id in self._said or self._spec.start != "end":
-                self._say(shard.id, EVERYTHING)
+            self._untold = self._untold or self._says_everything(shard.id)
             return True
         del self._riding[shard.id]
         return False
@@ -84,10 +84,18 @@ class TailFeed(BaseFeed[M]):
         self._places[shard] = offset
         self.touch(shard)
 
-    def _say(self, shard: int, place: int) -> None:
-        """Have a place written down soon."""
-        self._said.add(shard)
-        self._moved[shard] = place
+    def _says_everything(self, shard: int) -> bool:
+        """Whether it has to be written down that a ride begins: one that began at the end said so when it came."""
+        return shard in self._said or self._spec.start != "end"
+
+    def _moves(self) -> dict[int, int]:
+        """Who rides has read everything."""
+        places = dict(self._places)
+        for shard in list(self._riding):
+            places[shard] = EVERYTHING
+            if not self._says_everything(shard):
+                del places[shard]
+        return {shard: place for shard, place in places.items() if self._said.get(shard) != place}
 
     def _get_off(self, shard: int) -> None:
         course = self._riding.get(shard)
@@ -164,9 +172,9 @@ class TailFeed(BaseFeed[M]):
                 at = last + 1
             if len(found) >= stop:
                 break
-        if at != self._places.get(shard.id):
-            self._places[shard.id] = at
-            self._say(shard.id, at)
+        self._places[shard.id] = at
+        if batches:
+            self._untold = True
         return bool(batches) or not self._board(shard)
 
     def _read_merged(self, shards: list[Shard], limit: int, found: list[M]) -> list[Shard]:
@@ -184,7 +192,7 @@ class TailFeed(BaseFeed[M]):
             return []
         places = {number: place for number, (place, _) in read.items()}
         self._places.update(places)
-        self._moved.update(places)
+        self._untold = True
         for _, messages in sorted([page for _, pages in read.values() for page in pages], key=lambda page: page[0]):
             found += messages
         return [shard for shard in shards if self._places.get(shard.id, 0) < ends[shard.id]]
