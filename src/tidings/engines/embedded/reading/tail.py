@@ -36,6 +36,7 @@ class TailFeed(BaseFeed[M]):
         super().__init__(bus, spec, message_type)
         self._riding: dict[int, Course] = {}
         self._levels: dict[str, set[int]] = {}
+        self._direct: set[int] = set()
         self._places: dict[int, int] = {}
         self._retries: list[tuple[float, int, M]] = []
         self._order = itertools.count()
@@ -54,18 +55,20 @@ class TailFeed(BaseFeed[M]):
         """With a filter, what is new is looked at together with others that have one; unless the topic has several
         priorities: what comes of these has to be merged."""
         levels = self._levels.setdefault(shard.topic, set())
-        merging = bool(levels) and shard.priority not in levels
         levels.add(shard.priority)
-        if self._sift is None or len(levels) > 1:
-            super()._follow(shard)
-        else:
+        if self._sift is None:
+            return super()._follow(shard)
+        if len(levels) == 1:
             self.bus.courses.of(shard)  # hears of everything from now on, before the first look
-            self._shards[shard.id] = shard
-            self._fresh[shard.id] = None
-        if merging and len(levels) == 2:
-            for other in [each for each in self._shards.values() if each.topic == shard.topic and each is not shard]:
-                self._get_off(other.id)
-                super()._follow(other)
+        self._shards[shard.id] = shard
+        self._fresh[shard.id] = None
+        if len(levels) > 1:
+            for each in [each for each in list(self._shards.values()) if each.topic == shard.topic]:
+                if each.id not in self._direct:
+                    self._direct.add(each.id)
+                    self._get_off(each.id)
+                    super()._follow(each)
+        return None
 
     def _board(self, shard: Shard) -> bool:
         """Ride along with the others that have read everything, where that is possible. False: there is more."""
@@ -74,8 +77,10 @@ class TailFeed(BaseFeed[M]):
         self._riding[shard.id] = course = self.bus.courses.of(shard)
         if course.board(self, self._sift.predicate, self._places.get(shard.id, 0)):
             self._untold = self._untold or self._says_everything(shard.id)
+            if len(self._levels[shard.topic]) > 1:  # since it was asked: whoever followed it may not have seen the ride
+                self._get_off(shard.id)
             return True
-        del self._riding[shard.id]
+        self._riding.pop(shard.id, None)
         return False
 
     def alight(self, shard: int, offset: int) -> None:
@@ -105,6 +110,7 @@ class TailFeed(BaseFeed[M]):
     def _lose(self, shard: int) -> None:
         super()._lose(shard)
         self._riding.pop(shard, None)
+        self._direct.discard(shard)
         self.bus.courses.forget(shard)
 
     # -- reading
@@ -142,17 +148,26 @@ class TailFeed(BaseFeed[M]):
         return shards if more else []
 
     def _turns(self) -> list[list[Shard]]:
-        """Return the shards that have something new, in the order in which to read them; those of one topic that have
-        to be merged into publish order come together."""
+        """Return the shards that have something new, in the order in which to read them; those of a topic with several
+        priorities, which have to be merged into publish order, come together."""
         fresh = [self._shards[number] for number in list(self._fresh) if number in self._shards]
-        if len(fresh) < 2:
-            return [fresh] if fresh else []
         if self._spec.priority_order:
             return [[shard] for shard in sorted(fresh, key=lambda shard: -shard.priority)]
-        levels: dict[str, list[Shard]] = {}
+        turns: list[list[Shard]] = []
+        merged: dict[str, None] = {}
         for shard in fresh:
-            levels.setdefault(shard.topic, []).append(shard)
-        return [part for shards in levels.values() for part in _parts(shards)]
+            if len(self._levels[shard.topic]) > 1:
+                merged[shard.topic] = None
+            else:
+                turns.append([shard])
+        return [*turns, *map(self._all_of, merged)]
+
+    def _all_of(self, topic: str) -> list[Shard]:
+        """Return all shards of a topic that are read, also those of which nothing new was heard: something that was
+        published before what was heard of may be there by now."""
+        known = self.bus.catalog.topics.get(topic)
+        shards = list(self._shards.values()) if known is None else known.shards
+        return [shard for shard in shards if shard.topic == topic and shard.id in self._shards]
 
     def _read(self, shard: Shard, limit: int, found: list[M]) -> bool:
         """Add up to `limit` messages of a shard; return whether there may be more."""
@@ -299,10 +314,3 @@ class TailFeed(BaseFeed[M]):
             self.bus.hub.remove(self, self._shards)
         self.closed = True
         self._wake()
-
-
-def _parts(shards: list[Shard]) -> list[list[Shard]]:
-    """Return the fresh shards of a topic, together when they are of several priorities."""
-    if len({shard.priority for shard in shards}) > 1:
-        return [shards]
-    return [[shard] for shard in shards]
