@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tidings.engines.embedded.catalog import Log, Topic
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, WouldBlock
-from tidings.engines.embedded.engine import EmbeddedEngine, place_of, sync
+from tidings.engines.embedded.engine import LOOK_THROUGH_SECONDS, EmbeddedEngine, place_of, sync
 from tidings.engines.embedded.log.syncing import Point
 from tidings.engines.embedded.waking.board import LOOK_SECONDS
 from tidings.engines.embedded.waking.hub import Hub, Listener
@@ -182,7 +182,7 @@ class LoopFeed(AsyncFeed[M]):
             if found:
                 return found
             left = float("inf") if deadline is None else deadline - time.monotonic()
-            if feed.is_behind() and (left > 0 or timeout == 0):
+            if feed.is_behind() and (left > 0 or (timeout == 0 and left > -LOOK_THROUGH_SECONDS)):
                 await asyncio.sleep(0)  # a filter that lets nothing through keeps the loop to itself for a page only
                 continue
             if left <= 0:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tidings.engines.embedded.catalog import Shard, Topic
 from tidings.engines.embedded.log.frame import Batch
-from tidings.engines.embedded.sift import Verdicts, messages_of
+from tidings.engines.embedded.sift import SIFT_MESSAGES, Verdicts, messages_of
 from tidings.engines.embedded.waking.hub import Hub
 
 if TYPE_CHECKING:
@@ -45,11 +45,15 @@ class Course:
         self._courses = courses
         self._guard = threading.RLock()
         self._place = 0
+        self._news = 0
         self._riders: dict[Predicate, dict[Rider, None]] = {}
         self._index: Index[Predicate] = Index()
 
     def touch(self, shard: int) -> None:
         """There is something new: one of the riders has to run."""
+        self._news += 1
+        if not self._riders:
+            return  # who boards looks first
         self._courses.stale[shard] = self
         try:
             self._wake(self._riders.values())
@@ -65,13 +69,18 @@ class Course:
                 waker()
                 return
 
+    def is_ridden(self) -> bool:
+        """Whether somebody rides."""
+        return bool(self._riders)
+
     def board(self, rider: Rider, predicate: Predicate, place: int) -> bool:
         """Let a subscription ride that has read everything before `place`; False when there is more to read."""
         self.run()
         with self._guard:
-            if not self._riders and not self._is_end(place):
+            first = not self._riders
+            if first and not self._is_end(place):
                 return False
-            if not self._riders:
+            if first:
                 self._place = place
             if place != self._place:
                 return False
@@ -79,6 +88,8 @@ class Course:
                 self._riders[predicate] = {}
                 self._index.add(predicate.root, predicate)
             self._riders[predicate][rider] = None
+            if first and not self._is_end(place):  # it came before there was anybody to be told
+                self._courses.stale[self._shard.id] = self
             return True
 
     def _is_end(self, place: int) -> bool:
@@ -95,28 +106,44 @@ class Course:
             riders = self._riders.get(predicate, {})
             if rider in riders:
                 del riders[rider]
-                rider.alight(self._shard.id, self._place)
                 if not riders:
                     self._forget(predicate)
+                rider.alight(self._shard.id, self._place)
+            if self._shard.id in self._courses.stale:  # it may be the one that was woken to run
+                self._wake(self._riders.values())
 
     def _forget(self, predicate: Predicate) -> None:
         del self._riders[predicate]
         self._index.remove(predicate.root, predicate)
 
     def run(self) -> None:
-        """Look at what is new, and let those off whom it concerns; everybody, when it cannot be read."""
+        """Look at what is new, at most `SIFT_MESSAGES` of it, and let those off whom it concerns; everybody, when it
+        cannot be read. It stays stale while there is more."""
         if not self._riders:
             return
         self._courses.use(self._shard)
         with self._guard:
-            self._courses.stale.pop(self._shard.id, None)
+            news = self._news
             try:
-                while self._riders and (batches := self._shard.log.read(self._place)):
-                    for batch in batches:
-                        self._pass(batch)
+                more = self._advance()
             except Exception:  # whoever reads it will hear what is the matter
+                more = False
                 for predicate in tuple(self._riders):
                     self._let_off(predicate, self._place)
+            self._courses.stale.pop(self._shard.id, None)
+            if self._riders and (more or self._news != news):
+                self._courses.stale[self._shard.id] = self
+                self._wake(self._riders.values())
+
+    def _advance(self) -> bool:
+        """Return whether there may be more."""
+        stop = self._place + SIFT_MESSAGES
+        while self._riders and (batches := self._shard.log.read(self._place)):
+            for batch in batches:
+                self._pass(batch)
+                if self._place >= stop:
+                    return True
+        return False
 
     def _pass(self, batch: Batch) -> None:
         at = max(self._place - batch.base, 0)
@@ -153,8 +180,10 @@ class Courses:
         """A topic was dropped: its riders find out by looking."""
         for shard in topic.shards:
             course = self._courses.get(shard.id)
-            if course is not None:
+            if course is not None and course.is_ridden():
                 course.touch(shard.id)
+            else:
+                self.forget(shard.id)
 
     def forget(self, shard: int) -> None:
         """Nothing will be published on a shard any more."""

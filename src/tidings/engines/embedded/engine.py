@@ -58,6 +58,10 @@ if TYPE_CHECKING:
 ON_DISK = {Capability.OS_DURABILITY, Capability.DISK_DURABILITY, Capability.PROCESSES}
 """What `file:` can do and `memory:` cannot."""
 
+LOOK_THROUGH_SECONDS = 30.0
+"""How long a fetch that is not to wait looks through messages that are not wanted: millions, and an end to it when
+others publish as fast as it reads."""
+
 _private = itertools.count()
 
 
@@ -78,7 +82,8 @@ class BlockingFeed(Feed[M]):
     def fetch(self, limit: int, timeout: float | None) -> list[M]:
         feed = self.feed
         found = feed.poll(limit)
-        while timeout == 0 and not found and feed.is_behind():
+        until = time.monotonic() + LOOK_THROUGH_SECONDS
+        while timeout == 0 and not found and feed.is_behind() and time.monotonic() < until:
             found = feed.poll(limit)
         if found or timeout == 0:
             return found

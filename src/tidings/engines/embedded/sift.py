@@ -84,9 +84,9 @@ class Sift:
         """Return a byte for each message of a batch, which is not 0 when it is wanted."""
         return self._verdicts.of(self.predicate, shard, batch)
 
-    def take(self, shard: Shard, batch: Batch, first: int, limit: int) -> tuple[int, int]:
-        """Return how many messages of a batch are wanted from `first` on, at most `limit`, and the offset after."""
-        runs, end = self._runs(shard, batch, first, batch.end, limit)
+    def take(self, shard: Shard, batch: Batch, of: tuple[int, int], limit: int) -> tuple[int, int]:
+        """Return how many messages of a part of a batch are wanted, at most `limit`, and the offset after these."""
+        runs, end = self._runs(shard, batch, *of, limit)
         return sum(high - low + 1 for low, high in runs), end
 
     def runs(self, shard: Shard, at: int, end: int, limit: int) -> tuple[list[tuple[int, int]], int]:

@@ -90,13 +90,14 @@ class Claim(Struct, frozen=True):
 class Span(Struct, frozen=True):
     """What may be claimed of a shard: the offsets `first` up to, not including, `end`.
 
-    With `wanted`, runs at or after `place`, only these: the group passes over the others.
+    With `wanted`, runs at or after `place`, only these: the group passes over the others. `cut`: there is more of it.
     """
 
     first: int
     end: int
     place: int = 0
     wanted: tuple[Run, ...] | None = None
+    cut: bool = False
 
 
 class Wish(Struct):
@@ -173,12 +174,14 @@ class Claims:
         wish.take(due)
         if len(due) == MAX_CLAIMS or (due and wish.who.merged):
             return False
+        cut = False
         for shard, span in wish.spans.items():
             if wish.limit <= 0:
                 break
             if shards is None or shard in shards:
                 wish.take(self._claim_new(run, wish, shard, span))
-        return wish.limit > 0
+                cut = cut or span.cut
+        return wish.limit > 0 and not cut
 
     def _claim_due(self, run: Execute, who: Member, among: str, limit: int, now: float) -> list[Claim]:
         claims: list[Claim] = []

@@ -126,8 +126,8 @@ class BaseFeed(ABC, Generic[M]):
     def _follow(self, shard: Shard) -> None:
         """Be told of what is new on a shard, which is to be looked at for a first time."""
         self._shards[shard.id] = shard
-        self._fresh[shard.id] = None
         self.bus.hub.follow(self, shard.id)
+        self._fresh[shard.id] = None
 
     def touch(self, shard: int) -> None:
         self._fresh[shard] = None
@@ -186,16 +186,16 @@ class BaseFeed(ABC, Generic[M]):
             self._got = now
             self._untold = True
         if self._untold and now >= self._tell_at:
-            self._tell_how_far(now, wait)
+            self._tell_how_far(now)
         return found
 
-    def _tell_how_far(self, now: float, wait: float) -> None:
+    def _tell_how_far(self, now: float) -> None:
         """Write down when this got something last, and its places that moved; should that fail, then soon."""
         places = self._moves()
         last = None if self._got is None else self.clock.now() - (now - self._got)
         try:
-            self.bus.members.tell(self._consumer, last, places, wait)
-        except (EngineError, WouldBlock):
+            self.bus.members.tell(self._consumer, last, places, 0.0)  # what was read waits for nobody
+        except (EngineError, WouldBlock, OSError):
             self._tell_at = now + TELL_AGAIN_SECONDS
         else:
             self._tell_at = now + TELL_SECONDS

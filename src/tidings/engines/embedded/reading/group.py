@@ -204,7 +204,7 @@ class GroupFeed(BaseFeed[M]):
             runs, end = self._sift.runs(self._shards[number], place, span.end, limit)
         except LogGone:
             runs, end = [], place
-        return Span(span.first, end, place, tuple(runs))
+        return Span(span.first, end, place, tuple(runs), cut=end < span.end)
 
     def _in_publish_order(self, spans: dict[int, Span], places: dict[int, int], limit: int) -> dict[int, Span]:
         """Cut the spans of each topic down to the messages that were published first."""
@@ -252,10 +252,11 @@ class GroupFeed(BaseFeed[M]):
             self._claims.settle(self._group, [later], self.clock.monotonic(), LOCK_WAIT_SECONDS)
 
     def _skip(self, claim: Claim, first: int, last: int) -> None:
-        self.skipped += last - first + 1
-        if claim.lease:
-            gone = Range(claim.shard, first, last, claim.lease, "skip")
-            self._claims.settle(self._group, [gone], self.clock.monotonic(), LOCK_WAIT_SECONDS)
+        runs = [(max(low, first), min(high, last)) for low, high in claim.runs or ((first, last),)]
+        gone = [Range(claim.shard, low, high, claim.lease, "skip") for low, high in runs if low <= high]
+        self.skipped += sum(part.last - part.first + 1 for part in gone)
+        if claim.lease and gone:
+            self._claims.settle(self._group, gone, self.clock.monotonic(), LOCK_WAIT_SECONDS)
 
     def _give_back(self, claims: Sequence[Claim], pages: Sequence[Page[M]]) -> None:
         """Give back what was claimed and could not be read; if that is not possible now, before the next claim."""
@@ -328,7 +329,8 @@ class GroupFeed(BaseFeed[M]):
 
     def _was_acked(self, lease: int, offset: int) -> bool:
         """Whether this is only the repetition of an ack, such as after one that was cancelled half-way."""
-        return any(part.lease == lease and part.first <= offset <= part.last for part in self._acked)
+        runs = (run for part in self._acked if part.lease == lease for run in part.runs or ((part.first, part.last),))
+        return any(first <= offset <= last for first, last in runs)
 
     def _ranges(self, settlements: Sequence[Settlement]) -> Iterator[Range]:
         """Join settlements that are alike: those of neighbours, and with a filter those of one lease, which belongs to

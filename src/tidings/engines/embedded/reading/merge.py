@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tidings.engines.embedded.catalog import Shard
 from tidings.engines.embedded.log.frame import Batch
-from tidings.engines.embedded.sift import Sift
+from tidings.engines.embedded.sift import SIFT_MESSAGES, Sift
 
 LOOKS = 10
 """How often the ends of the logs are looked at for a moment at which all of them stood still; publishers that are
@@ -34,16 +34,19 @@ def first_published(
     sift: Sift | None = None,
 ) -> dict[int, int]:
     """Return up to where each log is to be read from its place so that, together, they give the `limit` messages (that
-    a filter lets through) which were published first."""
+    a filter lets through) which were published first. With a filter no more than `SIFT_MESSAGES` are looked at."""
     found = {number: places.get(number, 0) for number in shards}
+    room = SIFT_MESSAGES
     steps = heapq.merge(*(_steps(shards[number], found[number], ends[number]) for number in shards))
     for _, number, first, end, batch in steps:
         if sift is None:
             taken, found[number] = min(end - first, limit), min(end, first + limit)
         else:
-            taken, found[number] = sift.take(shards[number], batch, first, limit)
+            end = min(end, first + room)
+            room -= end - first
+            taken, found[number] = sift.take(shards[number], batch, (first, end), limit)
         limit -= taken
-        if limit <= 0:
+        if limit <= 0 or room <= 0:
             break
     return found
 

@@ -72,12 +72,17 @@ class TailFeed(BaseFeed[M]):
 
     def _board(self, shard: Shard) -> bool:
         """Ride along with the others that have read everything, where that is possible. False: there is more."""
-        if self._sift is None or len(self._levels[shard.topic]) > 1:
+        if self._sift is None or shard.id in self._direct:
             return True
+        place = self._places.get(shard.id, 0)
+        if place > shard.log.end():  # it began further on, and waits by itself until the log has come as far
+            self._direct.add(shard.id)
+            super()._follow(shard)
+            return False
         self._riding[shard.id] = course = self.bus.courses.of(shard)
-        if course.board(self, self._sift.predicate, self._places.get(shard.id, 0)):
+        if course.board(self, self._sift.predicate, place):
             self._untold = self._untold or self._says_everything(shard.id)
-            if len(self._levels[shard.topic]) > 1:  # since it was asked: whoever followed it may not have seen the ride
+            if self.closed or shard.id in self._direct:  # since it was asked: who did that may not have seen the ride
                 self._get_off(shard.id)
             return True
         self._riding.pop(shard.id, None)
@@ -86,7 +91,7 @@ class TailFeed(BaseFeed[M]):
     def alight(self, shard: int, offset: int) -> None:
         """Read on by itself, from an offset at which there is something for this subscription."""
         self._riding.pop(shard, None)
-        self._places[shard] = offset
+        self._places[shard] = max(self._places.get(shard, 0), offset)
         self.touch(shard)
 
     def _says_everything(self, shard: int) -> bool:
@@ -108,9 +113,13 @@ class TailFeed(BaseFeed[M]):
             course.leave(self, self._sift.predicate)
 
     def _lose(self, shard: int) -> None:
+        known = self._shards.get(shard)
         super()._lose(shard)
-        self._riding.pop(shard, None)
+        for table in (self._riding, self._places, self._said):
+            table.pop(shard, None)
         self._direct.discard(shard)
+        if known is not None and all(each.topic != known.topic for each in list(self._shards.values())):
+            self._levels.pop(known.topic, None)
         self.bus.courses.forget(shard)
 
     # -- reading
@@ -156,7 +165,7 @@ class TailFeed(BaseFeed[M]):
         turns: list[list[Shard]] = []
         merged: dict[str, None] = {}
         for shard in fresh:
-            if len(self._levels[shard.topic]) > 1:
+            if len(self._levels.get(shard.topic, ())) > 1:
                 merged[shard.topic] = None
             else:
                 turns.append([shard])
@@ -175,6 +184,8 @@ class TailFeed(BaseFeed[M]):
         try:
             self.bus.catalog.use(shard)
             batches = shard.log.read(at)
+            if not batches:
+                return not self._board(shard)
         except LogGone:
             self._lose(shard.id)
             return False
@@ -188,9 +199,8 @@ class TailFeed(BaseFeed[M]):
             if len(found) >= stop:
                 break
         self._places[shard.id] = at
-        if batches:
-            self._untold = True
-        return bool(batches) or not self._board(shard)
+        self._untold = True
+        return True
 
     def _read_merged(self, shards: list[Shard], limit: int, found: list[M]) -> list[Shard]:
         """Add up to `limit` messages of several shards in publish order; return those that may have more."""
@@ -236,6 +246,9 @@ class TailFeed(BaseFeed[M]):
         if self._spec.key is not None:
             messages = [message for message in messages if message.key == self._spec.key]
         return messages
+
+    def is_behind(self) -> bool:
+        return super().is_behind() or not self._riding.keys().isdisjoint(self.bus.courses.stale)
 
     def _take_retries(self, limit: int) -> list[M]:
         retries, now = self._retries, self.clock.monotonic() if self._retries else 0.0
@@ -313,4 +326,6 @@ class TailFeed(BaseFeed[M]):
             self.bus.members.leave(self._consumer, wait)
             self.bus.hub.remove(self, self._shards)
         self.closed = True
+        for shard in list(self._riding):  # boarded meanwhile, by a poll that was under way
+            self._get_off(shard)
         self._wake()
