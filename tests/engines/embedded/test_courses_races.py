@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tests.engines.stage import LEASE, consumer, data, level, polled, publish, records, settle, tail
-from tidings.engines.embedded import sift as module
 from tidings.engines.embedded.bus import Bus
 from tidings.engines.embedded.catalog import Shard
 from tidings.engines.embedded.courses import Course
@@ -191,10 +190,8 @@ def test_acks_on_both_sides_are_no_ack_of_what_lies_between(one: Bus) -> None:
 def test_a_long_stretch_that_nobody_wants_changes_no_order(
     one: Bus, monkeypatch: pytest.MonkeyPatch, in_order_of_priority: bool
 ) -> None:
-    for where in (module, "tidings.engines.embedded.reading.merge"):
-        monkeypatch.setattr(
-            f"{where}.SIFT_MESSAGES" if isinstance(where, str) else f"{where.__name__}.SIFT_MESSAGES", 100
-        )
+    for name in ("sift", "reading.merge"):
+        monkeypatch.setattr(f"tidings.engines.embedded.{name}.SIFT_MESSAGES", 100)
     feed = consumer(one, "orders", filter=keyed("a"), priority_order=in_order_of_priority)
     for _ in range(4):
         flood(one, 60, priority=9)
