@@ -93,7 +93,8 @@ class SubscriberInfo(Struct, frozen=True):
     """One attached subscription and how it stands on the topic: `group` is None for a temporary one.
 
     `lag` counts what it, or its group, has not got yet, and `lag_seconds` is the age of the oldest of these; of a
-    temporary one it is what it has not fetched, as it was within the last second. `last_message_time` is when it got
+    temporary one it is what it has not fetched, as it was within the last second; one with a filter that has read
+    everything once counts as up to date until it reads on. `last_message_time` is when it got
     something last, None: never. Times are seconds since the epoch.
     """
 
