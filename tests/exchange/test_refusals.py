@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.exchange.stage import Bus, take
 from tidings import (
+    AsyncClient,
+    AsyncExchange,
+    Client,
+    Exchange,
     InvalidFilter,
     InvalidOption,
     InvalidTopic,
@@ -103,3 +107,15 @@ async def test_only_a_durable_queue_is_declared(bus: Bus) -> None:
     for name in ("", " a", "x" * 200):
         with pytest.raises(InvalidOption):
             await bus.exchange().queue(durable=name).declare()
+
+
+@pytest.mark.parametrize("wrong", ["file:./bus", None, Client])
+async def test_the_client_has_to_be_of_its_kind(wrong: Any) -> None:
+    """The other kind would publish, and fail afterwards: whoever tries again publishes twice."""
+    async with AsyncClient("memory:") as other:
+        kinds: list[tuple[Any, Any]] = [(Exchange, other), (Exchange, wrong), (AsyncExchange, wrong)]
+        for kind, client in kinds:
+            with pytest.raises(InvalidOption, match=r"^client="):
+                kind(client, "x")
+    with Client("memory:") as blocking, pytest.raises(InvalidOption, match=r"AsyncClient\(\.\.\.\)"):
+        AsyncExchange(cast(Any, blocking), "x")

@@ -23,7 +23,12 @@ share them; more while they flood."""
 @click.command(short_help="Print messages as they come.")
 @click.argument("patterns", nargs=-1, required=True, metavar="PATTERN...")
 @click.option("--group", help="Read as a member of this consumer group, which keeps its place and shares the messages.")
-@click.option("--where", metavar="CONDITION", help="Only messages that match this SQL, such as 'total > 100'.")
+@click.option(
+    "--where",
+    metavar="CONDITION",
+    multiple=True,
+    help="Only messages that match this SQL, such as 'total > 100'. May be repeated: all have to match.",
+)
 @click.option(
     "--from-beginning", is_flag=True, help="Begin with the oldest message (a group that has a place keeps it)."
 )
@@ -39,7 +44,7 @@ def subscribe(
     *,
     patterns: tuple[str, ...],
     group: str | None,
-    where: str | None,
+    where: tuple[str, ...],
     from_beginning: bool,
     since: float | None,
     ordering: bool,
@@ -64,7 +69,7 @@ def subscribe(
         subscription = client.subscribe(
             list(patterns),
             consumer_group=group,
-            filter=where,
+            filter=where[0] if len(where) == 1 else " AND ".join(f"({each})" for each in where) or None,
             auto_ack=False,
             from_beginning=from_beginning,
             since=None if since is None else timedelta(seconds=since),

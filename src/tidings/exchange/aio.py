@@ -33,7 +33,9 @@ class AsyncExchange:
     """
 
     def __init__(self, client: AsyncClient, name: str = "exchange") -> None:
-        """Raises `InvalidTopic` when `name` is no name of a topic."""
+        """Raises `InvalidTopic` when `name` is no name of a topic, `InvalidOption` for a client of the other kind."""
+        if not isinstance(client, AsyncClient):
+            raise InvalidOption("client", client, f"give {AsyncClient.__name__}(...)")
         self._client = client
         self.name = validate_topic(name)
 

@@ -34,7 +34,9 @@ class Exchange:
     """
 
     def __init__(self, client: Client, name: str = "exchange") -> None:
-        """Raises `InvalidTopic` when `name` is no name of a topic."""
+        """Raises `InvalidTopic` when `name` is no name of a topic, `InvalidOption` for a client of the other kind."""
+        if not isinstance(client, Client):
+            raise InvalidOption("client", client, f"give {Client.__name__}(...)")
         self._client = client
         self.name = validate_topic(name)
 

@@ -29,6 +29,9 @@ _SPELLINGS = {"==": "=", "!=": "<>"}
 _MATCHES = {"~": "match", "!~": "match", "REGEXP": "match", "~*": "imatch", "!~*": "imatch"}
 _WORDS = {"TRUE": True, "FALSE": False, "NULL": None}
 
+_PUBLISHED_AS = {"_partition_key": "_key", "_message_id": "_id"}
+"""What has another name as a parameter of `publish`."""
+
 LARGEST = 2**63
 """Whole numbers have 64 bits, in JSON and in arithmetic; a larger one becomes a float."""
 
@@ -189,5 +192,7 @@ def _known(name: Token, steps: tuple[str | int, ...]) -> Path:
     if name == "_data":
         return Path(DATA, steps)
     if name != HEADERS and name not in METADATA:
+        if name in _PUBLISHED_AS:
+            refuse(name, f"there is no {name}; write {_PUBLISHED_AS[name]}")
         refuse(name, f"there is no {name}{suggestion(name, METADATA)} (in double quotes it is a field of the data)")
     return Path(str(name), steps)

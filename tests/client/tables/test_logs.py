@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.client.tables.reading import NOON, FakeReader, ask, content, message, topic
+from tidings import QueryTooLarge
 from tidings.client.tables import database, logs
 from tidings.client.tables.database import Content
 from tidings.client.tables.logs import LOG_COLUMNS, PAGE_BYTES, PAGE_MESSAGES, log_of
@@ -215,7 +216,8 @@ def test_an_end_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (table.rows, reader.fetched) == ([(120,)], 120)
     assert table.notes == ("only the first 120 messages were read; narrow it with _published_at",)
     joined = FakeReader(stored)
-    assert ask("SELECT count(*) FROM t a, t b", reads, joined).notes == table.notes
+    with pytest.raises(QueryTooLarge, match=r"as a join reads a topic again.* WITH name AS MATERIALIZED"):
+        ask("SELECT count(*) FROM t a, t b", reads, joined)  # a part of a join is no part of its answer
     assert joined.fetched == 120
     monkeypatch.setattr(database, "MAX_SCANNED_MESSAGES", 150)
     assert ask("SELECT count(*) FROM t", reads, FakeReader(stored)).notes == ()

@@ -29,8 +29,8 @@ def query(*, statements: str, as_json: bool, url: str | None) -> None:
     tidings query "SUBSCRIBE TO orders WHERE total > 100"
 
     Rows come as a table on a terminal, else as JSON Lines; what is missing in them is told on stderr. SUBSCRIBE prints
-    messages, as `tidings subscribe` does, until Ctrl-C. When a statement is wrong, nothing is run, and the exit code
-    is 2.
+    messages, as `tidings subscribe` does, until Ctrl-C. When a statement cannot be read nothing is run, and the
+    exit code is 2.
     """
     text = sys.stdin.buffer.read().decode(errors="surrogateescape") if statements == "-" else statements
     with Interrupts() as interrupts, Client(url) as client:

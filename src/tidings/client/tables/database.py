@@ -119,6 +119,11 @@ class Query:
         cursor.exec_trace = describe  # where there are no rows, only this is told what columns they would have
         rows, note = _kept(cursor.execute(self._source.text, self._parameters))
         notes = [*self._content.notes, *note]
+        if self._budget.spent and self._budget.again:
+            raise QueryTooLarge(
+                f"{MAX_SCANNED_MESSAGES:,} messages, as a join reads a topic again for each row of the other",
+                "put WITH name AS MATERIALIZED (SELECT ... FROM topic), for each topic, before it and join these",
+            )
         if self._budget.spent:
             notes.append(f"only the first {MAX_SCANNED_MESSAGES:,} messages were read; narrow it with _published_at")
         return Table(tuple(columns), rows, tuple(notes))

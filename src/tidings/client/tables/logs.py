@@ -61,6 +61,13 @@ class Budget:
     def __init__(self, left: int = MAX_SCANNED_MESSAGES) -> None:
         self.left = left
         self.spent = False
+        self.again = False
+        self._begun: set[str] = set()
+
+    def begin(self, log: str) -> None:
+        """Note that a log is read from its beginning; `again` tells whether one was read twice, as joins do."""
+        self.again = self.again or log in self._begun
+        self._begun.add(log)
 
     def take(self, wanted: int) -> int:
         """Return how many to read now; `wanted` at most."""
@@ -288,6 +295,7 @@ class LogCursor:
             bounds.narrow(test, value)
         found = bounds.scan(self._log)
         if found is not None:
+            self._budget.begin(self._log.pattern)
             self._messages = self._read(*found)
             self.Next()
 

@@ -19,7 +19,12 @@ _LOGIC = (
 )
 _PLAIN = "`is`, `in`, and, or, not give a plain value; write == None, .contains(), & | ~"
 
-_ELSEWHERE = {"get": '["name"], with .default(value) for what is missing', "strip": ".trim()"}
+_ELSEWHERE = {
+    "get": '["name"], with .default(value) for what is missing',
+    "strip": ".trim()",
+    "partition_key": ".key",
+    "message_id": ".id",
+}
 """What people call that has another name here."""
 
 
@@ -51,6 +56,8 @@ class Expression:
         known = [each for each in dir(type(self)) if not each.startswith("_")]
         near = difflib.get_close_matches(name, known, 1)
         way = f"did you mean .{near[0]}?" if near else f"a field of the data is [{name!r}]"
+        if self._node == Path(HEADERS):
+            way = f"a header is [{name!r}]"
         if name in _ELSEWHERE:
             way = f"write {_ELSEWHERE[name]}"
         raise _refusal(f"there is no .{name}; {way}")
