@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tidings.lang.parser import MAX_STATEMENTS_BYTES
-from tidings.lang.topic_options import OPTIONS, PERIODS
+from tidings.lang.topic_options import OPTIONS
 from tidings.model.message import Message, StoredRecord
-from tidings.model.options import TopicOptions
+from tidings.model.options import PERIODS, TopicOptions
 from tidings.model.predicate.operations import FUNCTIONS
 from tidings.model.predicate.tree import MAX_DEPTH, MAX_FILTER_BYTES, MAX_NODES
 

@@ -194,6 +194,9 @@ class FakeEngine:
     async def seek_group(self, topic: str, group: str, start: Start) -> None:
         self.starts.append(start)
 
+    async def has_group(self, group: str) -> bool:
+        return any(each.group == group for each in self.known_groups)
+
     async def groups(self, topic: str | None = None) -> list[GroupInfo]:
         return [each for each in self.known_groups if topic is None or each.topic == topic]
 

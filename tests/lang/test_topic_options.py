@@ -8,8 +8,8 @@ import pytest
 from lark import Token
 
 from tidings.lang.faults import Fault
-from tidings.lang.topic_options import OPTIONS, PERIODS, read_option
-from tidings.model.options import TopicOptions
+from tidings.lang.topic_options import OPTIONS, read_option
+from tidings.model.options import PERIODS, TopicOptions
 
 DEFAULTS = TopicOptions()
 NAME, VALUE = Token("WORD", "name"), Token("TEXT", "value")

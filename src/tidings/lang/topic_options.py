@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from tidings.lang.faults import Fault, refuse, suggestion
 from tidings.lang.periods import read_period, read_size
-from tidings.model.options import TopicOptions
+from tidings.model.options import PERIODS, TopicOptions
 
 if TYPE_CHECKING:
     from lark import Token
 
 OPTIONS = tuple(name for name in TopicOptions.__struct_fields__ if name != "schema")
 """What `OPTIONS (...)` may name; a schema has a clause of its own."""
-
-PERIODS = tuple(name for name, kind in TopicOptions.__annotations__.items() if "timedelta" in kind)
-"""Those that are periods."""
 
 _READERS = {**dict.fromkeys(PERIODS, read_period), "retention_bytes": read_size}
 

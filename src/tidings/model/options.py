@@ -187,7 +187,7 @@ class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     schema: Any = None
 
     def __post_init__(self) -> None:
-        for name in _PERIODS:
+        for name in PERIODS:
             value = getattr(self, name)
             if isinstance(value, timedelta):
                 force_setattr(self, name, value.total_seconds())
@@ -238,7 +238,8 @@ def default_options(topic: str) -> TopicOptions:
     return TopicOptions()
 
 
-_PERIODS = ("dedup_window", "retention_period", "message_ttl", "retry_delay", "retry_max_delay", "overflow_timeout")
+PERIODS = ("dedup_window", "retention_period", "message_ttl", "retry_delay", "retry_max_delay", "overflow_timeout")
+"""The options of topics that are periods, in seconds."""
 
 _RANGES: dict[str, tuple[float, float]] = {
     "dedup_window": (1, MAX_SCHEDULE_SECONDS),

@@ -149,6 +149,10 @@ class FaultyEngine:
         calling(self._faults, "seek_group")
         self._engine.seek_group(topic, group, start)
 
+    def has_group(self, group: str) -> bool:
+        calling(self._faults, "has_group")
+        return self._engine.has_group(group)
+
     def groups(self, topic: str | None = None) -> list[GroupInfo]:
         calling(self._faults, "groups")
         return self._engine.groups(topic)
@@ -273,6 +277,10 @@ class AsyncFaultyEngine:
     async def seek_group(self, topic: str, group: str, start: Start) -> None:
         calling(self._faults, "seek_group")
         await self._engine.seek_group(topic, group, start)
+
+    async def has_group(self, group: str) -> bool:
+        calling(self._faults, "has_group")
+        return await self._engine.has_group(group)
 
     async def groups(self, topic: str | None = None) -> list[GroupInfo]:
         calling(self._faults, "groups")

@@ -40,6 +40,21 @@ from tidings.spi import PartitionInfo
 # -- making
 
 
+async def test_a_group_of_topics_to_come_is_known_already(bus: Bus) -> None:
+    client = bus.client
+    await client.execute("CREATE GROUP g ON orders/*")
+    with pytest.raises(GroupExists, match="IF NOT EXISTS leaves it as it is"):
+        await client.execute("CREATE GROUP g ON orders/*")
+    for statement in ("DESCRIBE GROUP g", "DESCRIBE g"):
+        assert (await client.query(statement)).rows == []
+    for missing, error in (("DESCRIBE GROUP h", GroupNotFound), ("DESCRIBE TOPIC g", TopicNotFound)):
+        with pytest.raises(error):
+            await client.query(missing)
+    await client.publish("orders/eu", 1)
+    (row,) = (await client.query("DESCRIBE g")).rows
+    assert row[:3] == ("g", "orders/eu", 1)
+
+
 async def test_topics(bus: Bus) -> None:
     client = bus.client
     made = await client.execute("CREATE TOPIC a SCHEMA (x INT) WITH OPTIONS (partitions: 3, retry_delay: '2 s')")

@@ -282,3 +282,19 @@ def test_reading_less_changes_no_answer(conditions: list[tuple[str, str, Any]], 
     )
     assert sorted(narrowed[0]) == sorted(whole[0])
     assert whole[2] == 150
+
+
+def test_a_page_that_came_too_late_is_not_taken_for_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fetch that looked through too much gives up with nothing, as at the end: the query has no answer then."""
+
+    def never() -> Iterator[Message]:
+        monkeypatch.setattr(database, "time", Clock())  # a minute passes in the first fetch
+        yield from ()
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            return 1e12
+
+    with pytest.raises(QueryTooLarge, match="60 seconds"):
+        ask("SELECT count(*) FROM t", content(topic("t", 3)), FakeReader(never))

@@ -216,3 +216,28 @@ def test_a_look_over_several_priorities_is_bounded(one: Bus, monkeypatch: pytest
     monkeypatch.setattr(Predicate, "matches", matches)
     feed.poll(1)
     assert len(asked) <= 200
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+@pytest.mark.parametrize("in_group", [False, True])
+def test_what_was_lost_with_the_power_keeps_no_reader_of_priorities_busy(
+    one: Bus, monkeypatch: pytest.MonkeyPatch, filtered: bool, in_group: bool
+) -> None:
+    """Offsets that were given once and are not in the log: its end is ahead of what can be read."""
+    wanted = keyed("a") if filtered else None
+    feed: Any = consumer(one, "orders", filter=wanted) if in_group else tail(one, "orders", filter=wanted)
+    publish(one, "orders", "1", key="a")
+    publish(one, "orders", "h", key="a", priority=9)
+    found = polled(feed)
+    assert sorted(data(found)) == ["1", "h"]
+    settle(feed, found, "ack")
+    log = one.topic("orders").levels[5][0].log
+    kind: Any = type(log)
+    end, span = kind.end, kind.span
+    monkeypatch.setattr(kind, "end", lambda self: end(self) + 3 * (self is log))
+    monkeypatch.setattr(kind, "span", lambda self: (span(self)[0], span(self)[1] + 3 * (self is log)))
+    for shard in one.topic("orders").shards:
+        feed.touch(shard.id)
+    for _ in range(20):
+        assert feed.poll(1) == []
+    assert not feed.is_ready()

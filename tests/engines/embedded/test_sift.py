@@ -61,7 +61,7 @@ class TestVerdicts:
     def test_what_concerns_nobody_is_not_remembered(self, shard: Shard) -> None:
         verdicts, predicate = Verdicts(), last_digit(3)
         for batch in shard.log.read(0)[:10]:
-            verdict = verdicts.any(predicate, shard, batch, messages_of(shard, batch))
+            verdict = verdicts.of(predicate, shard, batch, messages_of(shard, batch))
             assert verdict == Verdicts().of(predicate, shard, batch)
         assert [base for _, base, _ in verdicts._known] == [3]
 

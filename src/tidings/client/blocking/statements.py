@@ -170,7 +170,7 @@ class Statements(Administration):
 
     def _create_group(self, statement: sql.CreateGroup) -> None:
         outgoing.demand(self._engine, Capability.GROUPS)
-        if any(found.group == statement.name for found in self.groups()):
+        if self._engine.has_group(statement.name):
             if statement.if_not_exists:
                 return
             raise GroupExists(statement.name, "CREATE GROUP IF NOT EXISTS leaves it as it is")
@@ -201,11 +201,10 @@ class Statements(Administration):
         if statement.kind != "group":
             for info in self._engine.topics([name]):
                 return described(info)
-        groups: list[Any] = []
-        if statement.kind != "topic" and Capability.GROUPS in self._engine.capabilities:
-            groups = [found for found in self.groups() if found.group == name]
-        if not groups:
+        can = statement.kind != "topic" and Capability.GROUPS in self._engine.capabilities
+        if not can or not self._engine.has_group(name):
             raise GroupNotFound(name) if statement.kind == "group" else TopicNotFound(name)
+        groups = [found for found in self.groups() if found.group == name]
         return shown("groups", SYSTEM_TABLES["groups"].names, groups)
 
     # -- querying

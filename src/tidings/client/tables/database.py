@@ -82,10 +82,13 @@ class Query:
         warden = Warden({("main", name) for name in content.logs} | {(SCHEMA, name) for name in content.snapshots})
         connection = apsw.Connection(":memory:")
         try:
-            connection.set_progress_handler(self._watch(), LOOK_EVERY)
+            look = self._watch()
+            connection.set_progress_handler(look, LOOK_EVERY)
             self._fill(connection, reader.begin)
             lock(connection, warden, max((len(log.columns) for log in content.logs.values()), default=0))
-            return self._answer(connection.cursor())
+            table = self._answer(connection.cursor())
+            look()  # a fetch that took too long ends as if there were no more
+            return table
         except apsw.BindingsError as error:
             raise InvalidOption("parameters", self._parameters, str(error)) from None
         except UnicodeDecodeError:

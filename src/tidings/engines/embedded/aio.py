@@ -295,6 +295,9 @@ class AsyncEmbeddedEngine:
     async def seek_group(self, topic: str, group: str, start: Start) -> None:
         await self._threads.run(lambda: self._engine.seek_group(topic, group, start))
 
+    async def has_group(self, group: str) -> bool:
+        return await self._threads.run(lambda: self._engine.has_group(group))
+
     async def groups(self, topic: str | None = None) -> list[GroupInfo]:
         return await self._threads.run(lambda: self._engine.groups(topic))
 

@@ -152,7 +152,7 @@ class Course:
         for message in messages[at:]:
             candidates.update(self._index.find(message))
         for predicate in candidates:
-            verdict = self._verdicts.any(predicate, self._shard, batch, messages)
+            verdict = self._verdicts.of(predicate, self._shard, batch, messages)
             if (first := verdict.find(1, at)) >= 0:
                 self._let_off(predicate, batch.base + first)
         self._place = max(self._place, batch.end)

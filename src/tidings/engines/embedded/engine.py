@@ -58,9 +58,9 @@ if TYPE_CHECKING:
 ON_DISK = {Capability.OS_DURABILITY, Capability.DISK_DURABILITY, Capability.PROCESSES}
 """What `file:` can do and `memory:` cannot."""
 
-LOOK_THROUGH_SECONDS = 30.0
-"""How long a fetch that is not to wait looks through messages that are not wanted: millions, and an end to it when
-others publish as fast as it reads."""
+LOOK_THROUGH_SECONDS = 120.0
+"""How long a fetch that is not to wait looks through messages that are not wanted: tens of millions, and an end to it
+when others publish as fast as it reads. Longer than any query may take, which would take it for the end of the log."""
 
 _private = itertools.count()
 
@@ -273,6 +273,9 @@ class EmbeddedEngine:
         starts = {shard.id: start_offset(bus, shard, start) for shard in shards}
         bus.groups.seek(group, starts, bus.clock.monotonic())
         bus.announce_groups()
+
+    def has_group(self, group: str) -> bool:
+        return group in self.bus.groups.bindings()
 
     def groups(self, topic: str | None = None) -> list[GroupInfo]:
         bus = self.bus

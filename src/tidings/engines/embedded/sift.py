@@ -7,9 +7,11 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from tidings.engines.embedded.catalog import Shard
+from tidings.engines.embedded.control.claims import Run
 from tidings.engines.embedded.log.frame import Batch
 from tidings.errors import DamagedData
 from tidings.model.message import Message
+from tidings.spi import M
 
 if TYPE_CHECKING:
     from tidings.model.predicate import Predicate
@@ -22,8 +24,8 @@ VERDICT_BYTES = 200
 """What remembering a verdict costs apart from its messages, counted towards the same bound."""
 
 SIFT_MESSAGES = 10_000
-"""Messages looked at for one claim: as many as the largest batch. A filter that lets few through does not keep its
-consumer from hearing that it is closed."""
+"""Messages looked at for one claim, or one run of a course: as many as the largest batch. A filter that lets few
+through keeps nobody from hearing that the subscription is closed."""
 
 
 class Verdicts:
@@ -34,23 +36,17 @@ class Verdicts:
         self._cost = 0
         self._guard = threading.Lock()
 
-    def of(self, predicate: Predicate, shard: Shard, batch: Batch) -> bytes:
-        """Return a byte for each message of the batch, which is not 0 when the predicate matches it."""
-        key = (shard.id, batch.base, predicate)
-        verdict = self._known.get(key)
-        if verdict is None:
-            verdict = bytes(map(predicate.matches, messages_of(shard, batch)))
-            self._remember(key, verdict)
-        return verdict
+    def of(self, predicate: Predicate, shard: Shard, batch: Batch, messages: list[Message] | None = None) -> bytes:
+        """Return a byte for each message of the batch, which is not 0 when the predicate matches it.
 
-    def any(self, predicate: Predicate, shard: Shard, batch: Batch, messages: list[Message]) -> bytes:
-        """Return the same of a batch whose messages are at hand, and remember it only when it matches something:
-        somebody will read on from there then."""
+        Who asks many filters gives the `messages`, which are made once then; and what concerns nobody is not remembered
+        for it, as nobody will read on from there.
+        """
         key = (shard.id, batch.base, predicate)
         verdict = self._known.get(key)
         if verdict is None:
-            verdict = bytes(map(predicate.matches, messages))
-            if 1 in verdict:
+            verdict = bytes(map(predicate.matches, messages_of(shard, batch) if messages is None else messages))
+            if messages is None or 1 in verdict:
                 self._remember(key, verdict)
         return verdict
 
@@ -80,19 +76,20 @@ class Sift:
         self.predicate = predicate
         self._verdicts = verdicts
 
-    def verdict(self, shard: Shard, batch: Batch) -> bytes:
-        """Return a byte for each message of a batch, which is not 0 when it is wanted."""
-        return self._verdicts.of(self.predicate, shard, batch)
+    def wanted(self, shard: Shard, batch: Batch, messages: list[M]) -> list[M]:
+        """Return those of some messages of a batch that are wanted."""
+        verdict = self._verdicts.of(self.predicate, shard, batch)
+        return [message for message in messages if verdict[message.offset - batch.base]]
 
     def take(self, shard: Shard, batch: Batch, of: tuple[int, int], limit: int) -> tuple[int, int]:
         """Return how many messages of a part of a batch are wanted, at most `limit`, and the offset after these."""
         runs, end = self._runs(shard, batch, *of, limit)
         return sum(high - low + 1 for low, high in runs), end
 
-    def runs(self, shard: Shard, at: int, end: int, limit: int) -> tuple[list[tuple[int, int]], int]:
-        """Return the first and last offsets of what is wanted from `at` on, `limit` messages of it at most, and up to
+    def runs(self, shard: Shard, at: int, end: int, limit: int) -> tuple[list[Run], int]:
+        """Return the runs of what is wanted from `at` on, `limit` messages of it at most, and up to
         where that was found out. What cannot be read is wanted: reading it will say what is the matter."""
-        runs: list[tuple[int, int]] = []
+        runs: list[Run] = []
         stop = min(end, at + SIFT_MESSAGES)
         while at < stop and limit > 0:
             try:
@@ -113,10 +110,10 @@ class Sift:
                     break
         return runs, at
 
-    def _runs(self, shard: Shard, batch: Batch, at: int, end: int, limit: int) -> tuple[list[tuple[int, int]], int]:
+    def _runs(self, shard: Shard, batch: Batch, at: int, end: int, limit: int) -> tuple[list[Run], int]:
         """The same for one batch."""
-        runs: list[tuple[int, int]] = []
-        verdict = self.verdict(shard, batch)
+        runs: list[Run] = []
+        verdict = self._verdicts.of(self.predicate, shard, batch)
         while at < end and limit > 0:
             if not verdict[at - batch.base]:
                 at += 1

@@ -234,8 +234,7 @@ class GroupFeed(BaseFeed[M]):
                     self._skip(claim, at, min(batch.base - 1, claim.last))
                 messages = self._messages(shard, batch, at, claim.last, claim.attempt, claim.lease)
                 if claim.runs and self._sift is not None:
-                    verdict = self._sift.verdict(shard, batch)
-                    messages = [message for message in messages if verdict[message.offset - batch.base]]
+                    messages = self._sift.wanted(shard, batch, messages)
                 pages.append(Page(claim.shard, batch.time_ns, claim.attempt == 1, batch.extra, messages))
                 at = max(at, batch.end)
                 if at > claim.last:

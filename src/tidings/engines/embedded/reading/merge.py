@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from tidings.engines.embedded.catalog import Shard
@@ -39,7 +40,7 @@ def first_published(
     room = SIFT_MESSAGES
     steps = heapq.merge(*(_steps(shards[number], found[number], ends[number]) for number in shards))
     for _, number, first, end, batch in steps:
-        if sift is None:
+        if sift is None or batch is None:
             taken, found[number] = min(end - first, limit), min(end, first + limit)
         else:
             end = min(end, first + room)
@@ -51,10 +52,17 @@ def first_published(
     return found
 
 
-def _steps(shard: Shard, at: int, end: int) -> Iterator[tuple[int, int, int, int, Batch]]:
-    """Yield the stored batches of a shard: time, shard, first offset (retention may have removed some), end, itself."""
+Step = tuple[float, int, int, int, Batch | None]
+"""Time, shard, first offset (retention may have removed some), end, and the batch itself."""
+
+
+def _steps(shard: Shard, at: int, end: int) -> Iterator[Step]:
+    """Yield the stored batches of a shard. What is missing at its end, after a loss of power, comes last: who claims it
+    finds that out."""
     while at < end and (batches := shard.log.read(at)):
         for batch in batches:
             if batch.end > at and batch.base < end:
                 yield batch.time_ns, shard.id, max(batch.base, at), min(batch.end, end), batch
         at = batches[-1].end
+    if at < end:
+        yield math.inf, shard.id, at, end, None

@@ -102,9 +102,10 @@ class TailFeed(BaseFeed[M]):
         """Who rides has read everything."""
         places = dict(self._places)
         for shard in list(self._riding):
-            places[shard] = EVERYTHING
-            if not self._says_everything(shard):
-                del places[shard]
+            if self._says_everything(shard):
+                places[shard] = EVERYTHING
+            else:
+                places.pop(shard, None)
         return {shard: place for shard, place in places.items() if self._said.get(shard) != place}
 
     def _get_off(self, shard: int) -> None:
@@ -216,6 +217,8 @@ class TailFeed(BaseFeed[M]):
                 self._lose(shard.id)
             return []
         places = {number: place for number, (place, _) in read.items()}
+        if all(place == self._places.get(number, 0) for number, place in places.items()):
+            return []  # what is missing up to the ends was lost with the power; it is read when something follows it
         self._places.update(places)
         self._untold = True
         for _, messages in sorted([page for _, pages in read.values() for page in pages], key=lambda page: page[0]):
@@ -238,8 +241,7 @@ class TailFeed(BaseFeed[M]):
     def _wanted(self, shard: Shard, batch: Batch, messages: list[M]) -> list[M]:
         """Leave out what the filter does, what has expired, and other keys than the one asked for."""
         if self._sift is not None:
-            verdict = self._sift.verdict(shard, batch)
-            messages = [message for message in messages if verdict[message.offset - batch.base]]
+            messages = self._sift.wanted(shard, batch, messages)
         if batch.extra:
             now = self.clock.now()
             messages = [m for m in messages if (until := m.expires_at) is None or until > now]
