@@ -21,6 +21,8 @@ CASES = {
     "SELECT orders.total FROM orders": "a field of the data is orders.data->>'total'",
     "SELECT ORDERS.details.total FROM orders": "a field of the data is ORDERS.data->>'$.details.total'",
     "SELECT headers.source FROM orders": "a header is headers->>'source'",
+    "SELECT data.status FROM orders": "a field of the data is data->>'status'",
+    "SELECT data.details.country FROM orders": "a field of the data is data->>'$.details.country'",
     "SELECT 1 FROM orders WHERE statsu = 'x'": "did you mean status?",
     "SELECT _publishd_at FROM orders": "did you mean _published_at?",
     'SELECT 1 FROM orders WHERE status = "new"': "should this be a string literal in single-quotes?",

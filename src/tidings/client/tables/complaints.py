@@ -73,6 +73,8 @@ def _missing_column(name: str, scope: Scope) -> str:
     table, _, rest = name.partition(".")
     if rest and table == "headers":
         return f"a header is {_inside('headers', [rest])}"
+    if rest and table == "data":
+        return f"a field of the data is {_inside('data', rest.split('.'))}"
     if rest and table.lower() in map(str.lower, scope.topics):
         return f"a field of the data is {table}.{_inside('data', rest.split('.'))}"
     return f"a field of the data is {_inside('data', name.split('.'))}"
