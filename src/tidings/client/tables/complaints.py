@@ -65,19 +65,23 @@ def _place(error: apsw.Error, source: Source, name: str) -> int:
 
 
 def _missing_column(name: str, scope: Scope) -> str:
+    table, _, rest = name.partition(".")
+    if rest and scope.topics and table in ("headers", "data"):
+        return _reached_into(table, rest)
     near = get_close_matches(name.rpartition(".")[2], scope.columns, 1)
     if near:
         return f"did you mean {near[0]}?"
     if not scope.topics:
         return f"there are {', '.join(scope.columns)}" if scope.columns else ""
-    table, _, rest = name.partition(".")
-    if rest and table == "headers":
-        return f"a header is {_inside('headers', [rest])}"
-    if rest and table == "data":
-        return f"a field of the data is {_inside('data', rest.split('.'))}"
     if rest and table.lower() in map(str.lower, scope.topics):
         return f"a field of the data is {table}.{_inside('data', rest.split('.'))}"
     return f"a field of the data is {_inside('data', name.split('.'))}"
+
+
+def _reached_into(column: str, path: str) -> str:
+    if column == "headers":
+        return f"a header is {_inside(column, [path])}"
+    return f"a field of the data is {_inside(column, path.split('.'))}"
 
 
 def _inside(column: str, steps: Sequence[str]) -> str:
