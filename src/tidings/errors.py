@@ -223,6 +223,25 @@ class BusBusy(PublishFailed):
     retryable = True
 
 
+class BrokerUnavailable(PublishFailed):
+    """The broker cannot be reached, or did not answer in time. Nothing was done; when it is back, try again."""
+
+    retryable = True
+
+
+class Unroutable(PublishFailed):
+    """Nothing on the broker would keep the message: no queue is bound for `topic`."""
+
+    def __init__(self, topic: str, way_out: str) -> None:
+        super().__init__(f"topic {topic!r}: the broker has nowhere to put the message; {way_out}")
+        self.topic = topic
+        self.way_out = way_out
+
+
+class BrokerRefused(EngineError):
+    """The broker understood and refused: the account may not do this, or its configuration does not allow it."""
+
+
 class PublishUnknown(EngineError):
     """The messages may or may not be delivered: the write was made, its durability could not be proven.
 

@@ -19,6 +19,9 @@ from tidings.model.subscription import SubscriptionSpec
 
 M = TypeVar("M", bound=Message)
 
+MAX_GAPS = 100
+"""Gaps that a feed remembers: a connection that breaks more often is told of in the log."""
+
 
 class PartitionInfo(Struct, frozen=True):
     """One partition: it holds the offsets `first_offset` up to, not including, `next_offset`, in `bytes` bytes.
@@ -69,23 +72,23 @@ class GroupInfo(Struct, frozen=True, kw_only=True):
     `skipped`, removed by retention or overflow before they were read; `filtered`, passed over by the group's `filter`
     (its text, None without one); `redelivered` and `failed` (nacked or rejected) count deliveries. Every message of the
     topic since the group's start is in exactly one of lag, acked, dead, expired, skipped and filtered, unless the group
-    was moved by `seek_group`.
+    was moved by `seek_group`. -1: the engine does not count it.
     """
 
     group: str
     topic: str
     lag: int
-    held: int
-    retrying: int
-    acked: int
-    dead: int
-    expired: int
-    skipped: int
-    filtered: int
-    redelivered: int
-    failed: int
-    lag_seconds: float
-    consumers: tuple[ConsumerInfo, ...]
+    held: int = -1
+    retrying: int = -1
+    acked: int = -1
+    dead: int = -1
+    expired: int = -1
+    skipped: int = -1
+    filtered: int = -1
+    redelivered: int = -1
+    failed: int = -1
+    lag_seconds: float = -1.0
+    consumers: tuple[ConsumerInfo, ...] = ()
     filter: str | None = None
 
 
@@ -141,6 +144,15 @@ class Health(Struct, frozen=True):
     problems: tuple[str, ...]
 
 
+class Gap(Struct, frozen=True):
+    """A break in what a subscription has seen: between `since` and `until` (seconds since the epoch) messages may have
+    passed that it will not get. `reason` says what happened, such as that the connection was lost."""
+
+    reason: str
+    since: float
+    until: float
+
+
 class Settlement(Struct, frozen=True):
     """What became of one delivery.
 
@@ -169,7 +181,7 @@ class Feed(Protocol[M]):
     """A live reader. One thread fetches; settling and closing are safe from any thread.
 
     `renew_every`: seconds between two calls of `renew`, None when nothing is leased. `skipped`: messages that retention
-    removed before they were read.
+    removed before they were read. `gaps`: the breaks in continuity so far, at most the last `MAX_GAPS`.
     """
 
     @property
@@ -177,6 +189,9 @@ class Feed(Protocol[M]):
 
     @property
     def skipped(self) -> int: ...
+
+    @property
+    def gaps(self) -> Sequence[Gap]: ...
 
     def fetch(self, limit: int, timeout: float | None) -> list[M]:
         """Return 1 to `limit` messages, waiting up to `timeout` seconds (None: for ever); an empty list on timeout.
@@ -198,7 +213,8 @@ class Feed(Protocol[M]):
         """Record the settlements and publish the outputs: all of it or nothing, whatever dies meanwhile
         (`Capability.TRANSACTIONS`). When this returns, that has reached `durability`.
 
-        Raises `LeaseLost` when one delivery is no longer this feed's, or another error: nothing took effect.
+        Raises `LeaseLost` when one delivery is no longer this feed's, or another error: nothing took effect; but
+        `PublishUnknown`: all of it may have taken effect.
         """
         ...
 
@@ -212,13 +228,26 @@ class Feed(Protocol[M]):
 
 
 class Engine(Protocol):
-    """What stores and moves messages, blocking form."""
+    """What stores and moves messages, blocking form.
+
+    `capabilities`: what it can do; before `open` that of its kind, and what the server it finds then cannot do it
+    refuses with `UnsupportedFeature` when asked. `default_durability`: what a publish asks for that says nothing, the
+    least; receipts name what was reached.
+    """
 
     name: str
-    capabilities: frozenset[Capability]
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
+
     default_durability: Durability
     max_message_bytes: int
     clock: Clock
+
+    def open(self) -> None:
+        """Connect, and learn what the server can do; every other call does so if need be. Idempotent. Raises
+        `BrokerUnavailable`, `BrokerRefused`."""
+        ...
 
     def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
         """Make the topic, or return it when it exists with these options; raises `TopicExists` when they differ."""
@@ -324,6 +353,9 @@ class AsyncFeed(Protocol[M]):
     @property
     def skipped(self) -> int: ...
 
+    @property
+    def gaps(self) -> Sequence[Gap]: ...
+
     async def fetch(self, limit: int, timeout: float | None) -> list[M]: ...
 
     async def settle(self, settlements: Sequence[Settlement]) -> None: ...
@@ -341,10 +373,15 @@ class AsyncEngine(Protocol):
     """`Engine`, awaited."""
 
     name: str
-    capabilities: frozenset[Capability]
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
+
     default_durability: Durability
     max_message_bytes: int
     clock: Clock
+
+    async def open(self) -> None: ...
 
     async def create_topic(self, name: str, options: TopicOptions) -> TopicInfo: ...
 

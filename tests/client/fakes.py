@@ -15,7 +15,7 @@ from tidings.model.codec import encode
 from tidings.model.message import Message, Receipt, Record, StoredRecord
 from tidings.model.options import Durability, PublishOptions, Start, TopicOptions
 from tidings.model.subscription import SubscriptionSpec
-from tidings.spi import AsyncFeed, AsyncFullEngine, GroupInfo, M, Output, Settlement, TopicInfo, TopicStatistics
+from tidings.spi import AsyncFeed, AsyncFullEngine, Gap, GroupInfo, M, Output, Settlement, TopicInfo, TopicStatistics
 from tidings.testing.clock import ManualClock
 
 
@@ -34,6 +34,7 @@ class FakeFeed:
     def __init__(self) -> None:
         self.renew_every: float | None = None
         self.skipped = 0
+        self.gaps: tuple[Gap, ...] = ()
         self.log: list[str] = []
         self.asked: list[tuple[int, float | None]] = []
         self.settled: list[list[tuple[str, int, float | None]]] = []
@@ -132,6 +133,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.name = "fake"
         self.capabilities = frozenset(Capability)
+        self.opened = 0
         self.default_durability = Durability.OS
         self.max_message_bytes = 100
         self.hands = ManualClock()
@@ -154,6 +156,9 @@ class FakeEngine:
         self.known_topics: list[TopicInfo] = []
         self.known_groups: list[GroupInfo] = []
         self.closed = 0
+
+    async def open(self) -> None:
+        self.opened += 1
 
     async def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
         self.known_topics.append(TopicInfo(name, options, ()))

@@ -23,7 +23,8 @@ def groups(*, topic: str | None, as_json: bool, url: str | None) -> None:
 
     LAG counts what is not settled yet: not delivered, HELD by consumers, or RETRYING. The others are totals: ACKED is
     done, DEAD was given up on (see `tidings dlq`), EXPIRED was too old when its turn came, SKIPPED was removed by
-    retention or overflow before the group had read it. FILTER is the condition on its messages, where there is one.
+    retention or overflow before the group had read it; a dash: the broker does not count it. FILTER is the condition on
+    its messages, where there is one.
     """
     with Client(url) as client:
         if topic is not None:
@@ -37,7 +38,8 @@ def groups(*, topic: str | None, as_json: bool, url: str | None) -> None:
         last = ["FILTER"] if any(info.filter is not None for info in found) else []
         rows = []
         for info in found:
-            figures = (*(getattr(info, name) for name in FIGURES), len(info.consumers))
-            row = info.group, info.topic, *(f"{figure:,}" for figure in figures), info.filter or ""
+            counts = (*(getattr(info, name) for name in FIGURES), len(info.consumers))
+            figures = ("-" if count < 0 else f"{count:,}" for count in counts)
+            row = info.group, info.topic, *figures, info.filter or ""
             rows.append(row[: len(COLUMNS) + len(last)])
         write_table([*COLUMNS, *last], rows, names=2, prose=len(last))

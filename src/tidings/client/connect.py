@@ -6,7 +6,7 @@ import os
 from importlib import import_module
 from typing import Any
 
-from tidings.errors import InvalidURL
+from tidings.errors import InvalidURL, PackageMissing
 from tidings.model.url import parse_url, suggestion
 
 DEFAULT_URL = "file:./.tidings"
@@ -19,6 +19,9 @@ BLOCKING = {"memory": f"{_EMBEDDED}.engine:open_engine", "file": f"{_EMBEDDED}.e
 ASYNC = {"memory": f"{_EMBEDDED}.aio:open_engine", "file": f"{_EMBEDDED}.aio:open_engine"}
 """Scheme to the function that opens an engine for an event loop."""
 
+BROKERS: dict[str, str] = {}
+"""Scheme to the extra of this package that brings what its engine needs."""
+
 
 def open_engine(url: str | None, table: dict[str, str], group: str) -> Any:
     """Open the engine of a URL: the default is `$TIDINGS_URL`, else `file:./.tidings`.
@@ -28,9 +31,18 @@ def open_engine(url: str | None, table: dict[str, str], group: str) -> Any:
     parsed = parse_url(url if url is not None else os.environ.get("TIDINGS_URL") or DEFAULT_URL)
     target = table.get(parsed.scheme)
     if target is not None:
-        module, _, name = target.partition(":")
-        return getattr(import_module(module), name)(parsed)
+        return _opener(parsed.scheme, target)(parsed)
     return _plugin(parsed.scheme, table, group)(parsed)
+
+
+def _opener(scheme: str, target: str) -> Any:
+    module, _, name = target.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if scheme not in BROKERS or (error.name or "").partition(".")[0] == "tidings":
+            raise
+        raise PackageMissing(f"{scheme}: URLs", f"'tidings[{BROKERS[scheme]}]'") from error
 
 
 def _plugin(scheme: str, table: dict[str, str], group: str) -> Any:

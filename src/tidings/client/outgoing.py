@@ -49,7 +49,10 @@ class Target(Protocol):
     """What is needed of an engine."""
 
     name: str
-    capabilities: frozenset[Capability]
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
+
     default_durability: Durability
     max_message_bytes: int
     clock: Clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -41,6 +42,11 @@ class Record(Struct, array_like=True, gc=False):
         return self.extra.get("expires") if self.extra is not None else None
 
 
+def partition_of(key: str, partitions: int) -> int:
+    """Return the partition of a key: the same on every engine and in every process."""
+    return zlib.crc32(key.encode()) % partitions
+
+
 def set_expiry(records: Iterable[Record], expires_at: float) -> None:
     """Let the records expire then, unless they do so earlier."""
     for record in records:
@@ -57,7 +63,8 @@ class StoredRecord(Record, array_like=True, gc=False):
 class Message(Struct, eq=False, gc=False):
     """One delivered message. Its data may be shared with other subscriptions of the process: treat it as read-only.
 
-    `attempt` counts deliveries to this group, from 1; `offset` is the place in the partition, from 0;
+    `attempt` counts deliveries to this group, from 1; `offset` is the place in the partition: it grows, from 0 and
+    without holes on `memory:` and `file:`, and is -1 where the engine knows none (`Capability.OFFSETS`);
     `published_at` and `expires_at` are seconds since the epoch; `priority` is 0 to 9. `message["field"]` reads a field
     of an object's data. `lease` is the engine's token for this delivery, 0 where there is nothing to settle.
     """

@@ -113,11 +113,13 @@ CLOSE_SECONDS = 30.0
 
 
 class Durability(StrEnum):
-    """What a stored message survives: `memory` nothing, `os` the death of any process, `disk` the loss of power."""
+    """What a stored message survives: `memory` nothing, `os` the death of any process, `disk` the loss of power,
+    `quorum` the loss of a minority of a cluster's machines."""
 
     MEMORY = "memory"
     OS = "os"
     DISK = "disk"
+    QUORUM = "quorum"
 
 
 class Guarantee(StrEnum):
@@ -257,6 +259,12 @@ _COUNTS = {
     "max_length": (1, MAX_LENGTH),
     "max_subscribers": (1, MAX_SUBSCRIBERS),
 }
+
+
+def difference(has: TopicOptions, wanted: TopicOptions) -> str:
+    """Say which options are other than wanted."""
+    names = [name for name in TopicOptions.__struct_fields__ if getattr(has, name) != getattr(wanted, name)]
+    return ", ".join(f"{name} is {getattr(has, name)!s} and not {getattr(wanted, name)!s}" for name in names)
 
 
 def is_dead_letter_topic(topic: str) -> bool:

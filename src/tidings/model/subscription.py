@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from tidings.errors import GroupExists
 from tidings.model.options import DEFAULT_PREFETCH, Start
 from tidings.model.topics import Pattern
 
@@ -32,3 +33,10 @@ class SubscriptionSpec(Struct, frozen=True, kw_only=True):
     filter: Predicate | None = None
     ordering: bool = False
     priority_order: bool = False
+
+
+def check_filter(group: str, has: Predicate | None, wanted: Predicate | None) -> None:
+    """Raise `GroupExists` when a group has another filter than the one that is asked for, if one is."""
+    if wanted is not None and wanted != has:
+        it_has = "it has no filter" if has is None else f"its filter is {str(has)!r}"
+        raise GroupExists(group, f"{it_has}, not {str(wanted)!r}")

@@ -25,6 +25,7 @@ from tidings.spi import (
     Engine,
     Feed,
     FullEngine,
+    Gap,
     GroupInfo,
     M,
     Output,
@@ -65,6 +66,10 @@ class _FaultyFeed(Generic[M]):
     @property
     def skipped(self) -> int:
         return self._feed.skipped
+
+    @property
+    def gaps(self) -> Sequence[Gap]:
+        return self._feed.gaps
 
     def fetch(self, limit: int, timeout: float | None) -> list[M]:
         self._post.begin()
@@ -107,6 +112,9 @@ class FaultyEngine:
         self.default_durability = engine.default_durability
         self.max_message_bytes = engine.max_message_bytes
         self.clock = engine.clock
+
+    def open(self) -> None:
+        self._engine.open()
 
     def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
         calling(self._faults, "create_topic")
@@ -196,6 +204,10 @@ class _AsyncFaultyFeed(Generic[M]):
     def skipped(self) -> int:
         return self._feed.skipped
 
+    @property
+    def gaps(self) -> Sequence[Gap]:
+        return self._feed.gaps
+
     async def fetch(self, limit: int, timeout: float | None) -> list[M]:
         self._post.begin()
         patience = Patience(timeout)
@@ -236,6 +248,9 @@ class AsyncFaultyEngine:
         self.default_durability = engine.default_durability
         self.max_message_bytes = engine.max_message_bytes
         self.clock = engine.clock
+
+    async def open(self) -> None:
+        await self._engine.open()
 
     async def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
         calling(self._faults, "create_topic")

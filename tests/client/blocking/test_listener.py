@@ -156,6 +156,7 @@ class OrderedFeed:
 
     renew_every = None
     skipped = 0
+    gaps = ()
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = keys

@@ -83,6 +83,7 @@ class AsyncClient(AsyncStatements):
         self._closed = False
 
     async def __aenter__(self: C) -> C:
+        await self._engine.open()
         return self
 
     async def __aexit__(

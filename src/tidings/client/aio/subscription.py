@@ -27,7 +27,7 @@ from tidings.model.options import (
     check_range,
 )
 from tidings.model.subscription import SubscriptionSpec
-from tidings.spi import AsyncFeed, Output, Settlement
+from tidings.spi import AsyncFeed, Gap, Output, Settlement
 
 S = TypeVar("S", bound="AsyncSubscription")
 
@@ -463,6 +463,12 @@ class AsyncSubscription:
                 return
             except Exception as error:
                 runtime.log().warning("renewing leases failed, trying again: %s", error)
+
+    @property
+    def gaps(self) -> Sequence[Gap]:
+        """The breaks in what it has seen, the last ones: after a lost connection messages may have passed that it will
+        not get. Always empty on `memory:` and `file:`, and for groups."""
+        return () if self._feed is None else self._feed.gaps
 
     def statistics(self) -> SubscriptionStatistics:
         """Return the counts as they are now."""

@@ -134,7 +134,7 @@ class Administration:
     def cancel(self, receipt: Receipt) -> bool:
         """Take back a message that was published with `delay_seconds` or `deliver_at`. False when it is too late: it
         was delivered, or is about to be; or when it was never scheduled."""
-        outgoing.demand(self._engine, Capability.DELAY)
+        outgoing.demand(self._engine, Capability.CANCEL)
         return self._engine.cancel(receipt)
 
     # -- statistics

@@ -84,6 +84,7 @@ class Client(Statements):
         self._closed = False
 
     def __enter__(self: C) -> C:
+        self._engine.open()
         return self
 
     def __exit__(

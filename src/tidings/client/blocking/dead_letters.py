@@ -17,11 +17,14 @@ from tidings.client import outgoing
 from tidings.client.blocking import runtime
 from tidings.client.blocking.delivery import Delivery
 from tidings.client.blocking.subscription import Subscription
+from tidings.client.blocking.transaction import record_of
 from tidings.errors import InvalidOption, TopicNotFound
+from tidings.model.capability import Capability
 from tidings.model.dead_letter import DeadLetter, story_of, without_story
 from tidings.model.options import (
     MAX_OFFSET,
     Guarantee,
+    PublishOptions,
     check_callable,
     check_count,
     check_range,
@@ -100,7 +103,8 @@ class DeadLetters:
         """Send those that `filter` says yes to back to where they came from; return how many.
 
         Each is published there and removed here in one transaction, with its id, key, priority and headers (an
-        exactly-once topic would take it for a repetition: there it gets a new id). `rate`: messages per second, by
+        exactly-once topic would take it for a repetition: there it gets a new id). An engine without transactions
+        publishes first: whoever dies in between has sent it back and still has it. `rate`: messages per second, by
         default as fast as it goes; `limit`: how many at most. `on_progress(count)` is called after each transaction.
         What dies again meanwhile is left for the next time.
         """
@@ -122,10 +126,17 @@ class DeadLetters:
     def _send_back(self, subscription: Subscription, batch: Page) -> None:
         targets = self._engine.topics(sorted({dead.story.topic for dead in batch}))
         once = {topic.name for topic in targets if topic.options.delivery is Guarantee.EXACTLY_ONCE}
-        with subscription.transaction([dead.message for dead in batch]) as transaction:
+        messages = [dead.message for dead in batch]
+        if Capability.TRANSACTIONS not in self._engine.capabilities:
             for dead in batch:
-                message_id = outgoing.new_id() if dead.story.topic in once else None
+                record = record_of(dead.message, without_story(dead.message), _new_id(dead, once))
+                options = PublishOptions(self._engine.default_durability, dead.message.priority)
+                self._engine.publish(dead.story.topic, [record], options)
+            return subscription.ack(messages)
+        with subscription.transaction(messages) as transaction:
+            for dead in batch:
                 headers = without_story(dead.message)
+                message_id = _new_id(dead, once)
                 transaction.forward(dead.story.topic, dead.message, headers=headers, message_id=message_id)
             transaction.ack()
 
@@ -170,6 +181,11 @@ class DeadLetters:
         if story is None or (self._origin is not None and story.topic != self._origin):
             return None
         return DeadMessage(message, story)
+
+
+def _new_id(dead: DeadMessage, once: set[str]) -> str | None:
+    """Return a new id where the old one would be taken for a repetition."""
+    return outgoing.new_id() if dead.story.topic in once else None
 
 
 def _place(message: Delivery) -> tuple[int, int, int]:

@@ -50,8 +50,7 @@ class Transaction:
         self, topic: str, message: Message, *, headers: Mapping[str, str], message_id: str | None = None
     ) -> None:
         """Publish the bytes of a message as they are, with its key, priority and (unless another is given) its id."""
-        old = message.record
-        record = Record(message_id or old.id, old.content_type, old.data, old.key, dict(headers) or None)
+        record = record_of(message, headers, message_id)
         durability = self._engine.default_durability
         self._add(validate_topic(topic), record, PublishOptions(durability, message.priority))
 
@@ -81,6 +80,13 @@ class Transaction:
         self._ended = True
         if error is None and (self._acked or self._outputs):
             self._commit(list(self._acked), self._outputs)
+
+
+def record_of(message: Message, headers: Mapping[str, str], message_id: str | None) -> Record:
+    """Return the record that publishes the bytes of a message as they are, with its key and, unless another is given,
+    its id."""
+    old = message.record
+    return Record(message_id or old.id, old.content_type, old.data, old.key, dict(headers) or None)
 
 
 def some_messages(messages: Message | Iterable[Message]) -> list[Message]:

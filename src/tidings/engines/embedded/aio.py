@@ -26,7 +26,7 @@ from tidings.model.message import Receipt, Record
 from tidings.model.options import Durability, PublishOptions, Start, TopicOptions
 from tidings.model.subscription import SubscriptionSpec
 from tidings.model.url import URL
-from tidings.spi import AsyncFeed, AsyncFullEngine, GroupInfo, M, Output, Settlement, TopicInfo, TopicStatistics
+from tidings.spi import AsyncFeed, AsyncFullEngine, Gap, GroupInfo, M, Output, Settlement, TopicInfo, TopicStatistics
 
 if TYPE_CHECKING:
     from tidings.engines.embedded.reading.group import GroupFeed
@@ -173,6 +173,10 @@ class LoopFeed(AsyncFeed[M]):
     def skipped(self) -> int:
         return self._feed.skipped
 
+    @property
+    def gaps(self) -> Sequence[Gap]:
+        return ()  # a log has none: what is missing was removed, and is counted as skipped
+
     async def fetch(self, limit: int, timeout: float | None) -> list[M]:
         feed = self._feed
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -223,6 +227,9 @@ class AsyncEmbeddedEngine:
         self.default_durability = engine.default_durability
         self.max_message_bytes = engine.max_message_bytes
         self.clock = engine.clock
+
+    async def open(self) -> None:
+        """The bus is open since this was made."""
 
     async def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
         return await self._threads.run(lambda: self._engine.create_topic(name, options))

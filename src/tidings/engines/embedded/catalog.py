@@ -7,7 +7,6 @@ import itertools
 import os
 import threading
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -31,8 +30,8 @@ from tidings.engines.embedded.waking.board import Board
 from tidings.errors import InvalidOption, TopicExists, TopicNotFound
 from tidings.model.clock import Clock
 from tidings.model.compression import Compression
-from tidings.model.message import Record
-from tidings.model.options import NORMAL_PRIORITY, Guarantee, Overflow, TopicOptions, default_options
+from tidings.model.message import Record, partition_of
+from tidings.model.options import NORMAL_PRIORITY, Guarantee, Overflow, TopicOptions, default_options, difference
 from tidings.model.topics import validate_topic
 from tidings.spi import SchemaVersion
 
@@ -145,14 +144,8 @@ class Topic:
 
     def partition_for(self, key: str | None) -> int:
         """Return the partition of a key; without a key they take turns."""
-        number = next(self._turn) if key is None else zlib.crc32(key.encode())
-        return number % self.options.partitions
-
-
-def _difference(has: TopicOptions, wanted: TopicOptions) -> str:
-    """Say which options are other than wanted."""
-    names = [name for name in TopicOptions.__struct_fields__ if getattr(has, name) != getattr(wanted, name)]
-    return ", ".join(f"{name} is {getattr(has, name)!s} and not {getattr(wanted, name)!s}" for name in names)
+        partitions = self.options.partitions
+        return next(self._turn) % partitions if key is None else partition_of(key, partitions)
 
 
 def is_plain(options: TopicOptions) -> bool:
@@ -310,7 +303,7 @@ class Catalog:
         self.learn()
         topic = self.find(name)
         if options is not None and topic.options != options:
-            raise TopicExists(name, _difference(topic.options, options))
+            raise TopicExists(name, difference(topic.options, options))
         return topic, made
 
     def _insert(self, run: Execute, name: str, options: TopicOptions) -> None:

@@ -41,6 +41,7 @@ from tidings.model.url import URL, read_options
 from tidings.spi import (
     Feed,
     FullEngine,
+    Gap,
     GroupInfo,
     M,
     Output,
@@ -79,6 +80,10 @@ class BlockingFeed(Feed[M]):
     def skipped(self) -> int:
         return self.feed.skipped
 
+    @property
+    def gaps(self) -> Sequence[Gap]:
+        return ()  # a log has none: what is missing was removed, and is counted as skipped
+
     def fetch(self, limit: int, timeout: float | None) -> list[M]:
         feed = self.feed
         found = feed.poll(limit)
@@ -115,7 +120,7 @@ class EmbeddedEngine:
 
     def __init__(self, path: str, options: BusOptions, memory: bool, clock: Clock | None = None) -> None:
         self.name = "memory" if memory else "file"
-        self.capabilities = frozenset(Capability) - (ON_DISK if memory else set())
+        self.capabilities = frozenset(Capability) - {Capability.QUORUM_DURABILITY} - (ON_DISK if memory else set())
         self.max_message_bytes = options.max_message_bytes
         self.default_durability = Durability.MEMORY if memory else self.reach(options.durability or Durability.DISK)
         folder = None if memory else Path(path).resolve()
@@ -135,6 +140,9 @@ class EmbeddedEngine:
         if self.closed:
             raise Closed("the client is closed")
         return self._bus.current()
+
+    def open(self) -> None:
+        """The bus is open since this was made."""
 
     # -- topics
 
@@ -178,6 +186,8 @@ class EmbeddedEngine:
             if durability is not Durability.MEMORY:
                 raise UnsupportedFeature("memory:", f"durability {durability}", "open a file: URL")
             return durability
+        if durability is Durability.QUORUM:
+            raise UnsupportedFeature("file:", f"durability {durability}", "open the URL of a cluster, such as nats:")
         return Durability.DISK if durability is Durability.DISK else Durability.OS
 
     def check(self, options: PublishOptions) -> PublishOptions:

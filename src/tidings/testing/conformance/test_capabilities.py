@@ -50,12 +50,17 @@ async def _retention(place: Place, client: AsyncClient) -> None:
 
 async def _os(place: Place, client: AsyncClient) -> None:
     receipt = await client.publish(place.topic(), 1, durability="os")
-    assert receipt.durability in (Durability.OS, Durability.DISK)
+    assert receipt.durability is not Durability.MEMORY
 
 
 async def _disk(place: Place, client: AsyncClient) -> None:
     receipt = await client.publish(place.topic(), 1, durability="disk")
     assert receipt.durability is Durability.DISK
+
+
+async def _quorum(place: Place, client: AsyncClient) -> None:
+    receipt = await client.publish(place.topic(), 1, durability="quorum")
+    assert receipt.durability is Durability.QUORUM
 
 
 def _with(**options: Any) -> Ask:
@@ -85,7 +90,25 @@ async def _expiry(place: Place, client: AsyncClient) -> None:
 
 
 async def _delay(place: Place, client: AsyncClient) -> None:
+    assert (await client.publish(place.topic(), 1, delay_seconds=60)).scheduled is not None
+
+
+async def _cancel(place: Place, client: AsyncClient) -> None:
     assert await client.cancel(await client.publish(place.topic(), 1, delay_seconds=60))
+
+
+async def _topics(place: Place, client: AsyncClient) -> None:
+    assert (await client.describe_topic(place.topic("elsewhere"))).name == place.topic("elsewhere")
+
+
+async def _group_replay(place: Place, client: AsyncClient) -> None:
+    await client.create_group(place.topic(), place.group(), from_beginning=True)
+
+
+async def _groups_at_most_once(place: Place, client: AsyncClient) -> None:
+    await client.create_topic(place.topic(), TopicOptions(delivery="at_most_once"))
+    async with client.subscribe(place.topic(), consumer_group=place.group()):
+        pass
 
 
 async def _priority(place: Place, client: AsyncClient) -> None:
@@ -142,8 +165,21 @@ ASKING: dict[Capability, Ask] = {
     Capability.ALTER: _alter,
     Capability.STATISTICS: _statistics,
     Capability.FILTERS: _filters,
+    Capability.QUORUM_DURABILITY: _quorum,
+    Capability.TOPICS: _topics,
+    Capability.CANCEL: _cancel,
+    Capability.GROUP_REPLAY: _group_replay,
+    Capability.GROUPS_AT_MOST_ONCE: _groups_at_most_once,
 }
-"""How a user asks for each. Several processes cannot be asked for: who does not declare them has no URL to share."""
+"""How a user asks for each."""
+
+NOT_ASKED_FOR = {
+    Capability.PROCESSES,  # who does not declare it has no URL to share
+    Capability.OFFSETS,  # a receipt says so: -1
+    Capability.EXACT_ATTEMPTS,
+    Capability.DEATH_WATCH,
+}
+"""What nobody asks for by a call; the cases that need it say whether it is kept."""
 
 
 @case()
@@ -165,7 +201,11 @@ async def test_a_feature_is_there_or_refused(place: Place, capability: Capabilit
 async def test_a_refused_durability_stores_nothing(place: Place) -> None:
     """An engine that cannot prove the level asked for raises; what it can prove the receipt names."""
     client = place.client()
-    levels = {"os": Capability.OS_DURABILITY, "disk": Capability.DISK_DURABILITY}
+    levels = {
+        "os": Capability.OS_DURABILITY,
+        "disk": Capability.DISK_DURABILITY,
+        "quorum": Capability.QUORUM_DURABILITY,
+    }
     proven = 0
     async with client.subscribe(place.topic()) as subscription:
         for level, capability in levels.items():
@@ -181,4 +221,4 @@ async def test_a_refused_durability_stores_nothing(place: Place) -> None:
 
 def test_every_capability_is_looked_at() -> None:
     """Each one has a way to ask for it, or a reason why there is none."""
-    assert set(ASKING) | {Capability.PROCESSES} == set(Capability)
+    assert set(ASKING) | NOT_ASKED_FOR == set(Capability)

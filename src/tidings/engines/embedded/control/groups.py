@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from tidings.engines.embedded.control.database import Control
-from tidings.errors import GroupExists, GroupNotFound
+from tidings.errors import GroupNotFound
+from tidings.model.subscription import check_filter
 from tidings.model.topics import Pattern
 
 if TYPE_CHECKING:
@@ -177,13 +178,6 @@ def _read_filter(stored: str | None) -> Predicate | None:
     from tidings.model.predicate import Predicate  # slow to load, and most groups have none
 
     return Predicate.from_stored(stored)
-
-
-def check_filter(group: str, has: Predicate | None, wanted: Predicate | None) -> None:
-    """Raise `GroupExists` when a group has another filter than the one that is asked for, if one is."""
-    if wanted is not None and wanted != has:
-        it_has = "it has no filter" if has is None else f"its filter is {str(has)!r}"
-        raise GroupExists(group, f"{it_has}, not {str(wanted)!r}")
 
 
 def _rate(count: int, since: float, now: float) -> float:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from tidings.engines.embedded.bus import Bus
 from tidings.engines.embedded.catalog import Shard, Topic
-from tidings.engines.embedded.control.groups import check_filter
 from tidings.engines.embedded.log.segments import LogGone
 from tidings.model.options import Start
-from tidings.model.subscription import SubscriptionSpec
+from tidings.model.subscription import SubscriptionSpec, check_filter
 from tidings.model.topics import Pattern
 
 

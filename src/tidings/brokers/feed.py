@@ -1,0 +1,248 @@
+"""The feed of a broker's engine: what comes is judged and handed out, what was said of it is carried out.
+
+It decides, with `Judge`, and a `Source` acts: that is all an engine writes to be read from. Nothing is lost to a
+cancellation: what was pulled is kept for the next fetch until it is handed out, and goes back when the feed closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Generic
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from tidings.brokers.verdicts import Act, Judge
+from tidings.errors import Closed, LeaseLost, UnsupportedFeature
+from tidings.model.message import Message, StoredRecord
+from tidings.model.options import MAX_PREFETCH, NORMAL_PRIORITY, Durability, Guarantee, TopicOptions
+from tidings.model.subscription import SubscriptionSpec
+from tidings.spi import MAX_GAPS, AsyncFeed, Gap, M, Output, Settlement
+
+RENEWALS = 3
+"""Renewals in the time of a lease: two may come late before it is lost."""
+
+
+class Delivery(Struct, gc=False):
+    """One message as it was pulled. `handle` is what the source needs to settle it; None: it is settled already."""
+
+    record: StoredRecord
+    topic: str
+    partition: int
+    offset: int
+    published_at: float
+    attempt: int
+    handle: Any
+    priority: int = NORMAL_PRIORITY
+
+
+class Source(ABC):
+    """What an engine does to be read from. Of a temporary subscription every handle is None.
+
+    `skipped`: messages that retention removed before they were read; `gaps`: see `spi.Feed`.
+    """
+
+    def __init__(self) -> None:
+        self.skipped = 0
+        self.gaps: deque[Gap] = deque(maxlen=MAX_GAPS)
+
+    @abstractmethod
+    async def pull(self, limit: int, timeout: float | None) -> list[Delivery]:
+        """Return up to `limit` messages as soon as there is one, after `timeout` seconds none (None: wait for ever; 0:
+        what the server has now). Cancelled, it keeps what has come for the next pull; when `close` is called meanwhile,
+        it returns nothing at once."""
+
+    @abstractmethod
+    async def settle(self, acts: Sequence[Act]) -> list[Act]:
+        """Carry them out; return those that were refused, as another consumer has the message. When this returns, an
+        ack survives the death of this process. A letter is stored before its message is acked, or together with it.
+        Raises `EngineError` when that is not certain; the same acts may then come again."""
+
+    async def commit(self, acts: Sequence[Act], outputs: Sequence[Output], durability: Durability) -> None:
+        """Carry out the acts and publish the outputs, all or nothing: see `spi.Feed.commit`."""
+        raise UnsupportedFeature("this engine", "transactions", "publish first and ack then; the outputs may repeat")
+
+    @abstractmethod
+    async def renew(self, handles: Sequence[Any]) -> None:
+        """Renew the leases of these."""
+
+    @abstractmethod
+    async def close(self, handles: Sequence[Any]) -> None:
+        """Give these back at once, and what was pulled and not returned, without counting an attempt; and leave."""
+
+
+class BrokerFeed(AsyncFeed[M], Generic[M]):
+    """A feed on a source."""
+
+    def __init__(
+        self,
+        source: Source,
+        spec: SubscriptionSpec,
+        message_type: type[M],
+        judge: Judge,
+        terms: Callable[[str], TopicOptions],
+    ) -> None:
+        """`terms` gives the options of a topic."""
+        self._source = source
+        self._make = message_type
+        self._judge = judge
+        self._terms = terms
+        self._in_group = spec.group is not None
+        self._leases = itertools.count(1)
+        self._held: dict[int, Any] = {}
+        self._ready: deque[M] = deque()
+        self._aside: list[Act] = []
+        self._again: list[tuple[float, int, M]] = []
+        self._closed = False
+        self.renew_every: float | None = None
+
+    def lease(self, seconds: float) -> None:
+        """Say for how long the source leases its messages."""
+        self.renew_every = seconds / RENEWALS
+
+    @property
+    def skipped(self) -> int:
+        return self._source.skipped
+
+    @property
+    def gaps(self) -> Sequence[Gap]:
+        return tuple(self._source.gaps)
+
+    # -- reading
+
+    async def fetch(self, limit: int, timeout: float | None) -> list[M]:
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while True:
+            self._check()
+            await self._put_aside()
+            if found := self._take(limit, loop.time()):
+                return found
+            left = None if deadline is None else max(0.0, deadline - loop.time())
+            for delivery in await self._source.pull(limit, self._until_due(left, loop.time())):
+                self._sort(delivery)
+            if left == 0.0 and not self._ready:
+                await self._put_aside()
+                return self._take(limit, loop.time())
+
+    def _sort(self, delivery: Delivery) -> None:
+        """Put a message where it belongs: to what is handed out next, or aside."""
+        handle = delivery.handle
+        lease = 0 if handle is None else next(self._leases)
+        message = self._make(
+            delivery.record,
+            delivery.topic,
+            delivery.partition,
+            delivery.offset,
+            delivery.published_at,
+            delivery.attempt,
+            lease,
+            delivery.priority,
+        )
+        refused = self._judge.refuse(message, handle)
+        if refused is None:
+            if lease:
+                self._held[lease] = handle
+            self._ready.append(message)
+        elif lease or refused.letter is not None:
+            self._aside.append(refused)
+
+    async def _put_aside(self) -> None:
+        """Settle what is not delivered. What another consumer has by now is its business."""
+        acts = list(self._aside)
+        if acts:
+            await self._source.settle(acts)
+            del self._aside[: len(acts)]
+
+    def _take(self, limit: int, now: float) -> list[M]:
+        found: list[M] = []
+        while self._again and len(found) < limit and (self._again[0][0] <= now or len(self._again) > MAX_PREFETCH):
+            found.append(heapq.heappop(self._again)[2])
+        while self._ready and len(found) < limit:
+            found.append(self._ready.popleft())
+        return found
+
+    def _until_due(self, left: float | None, now: float) -> float | None:
+        """Return how long to wait for the source: not longer than until something comes again by itself."""
+        if not self._again:
+            return left
+        due = max(0.0, self._again[0][0] - now)
+        return due if left is None else min(left, due)
+
+    def _check(self) -> None:
+        if self._closed:
+            raise Closed("the subscription is closed")
+
+    # -- settling
+
+    async def settle(self, settlements: Sequence[Settlement]) -> None:
+        self._check()
+        if not self._in_group:
+            return await self._settle_own(settlements)
+        acts = self._decide(settlements)
+        self._forget(acts, await self._source.settle(acts))
+
+    def _decide(self, settlements: Sequence[Settlement]) -> list[Act]:
+        """Return what is to be done; what is settled already is left alone."""
+        held = self._held
+        return [
+            self._judge.decide(settlement, held[settlement.message.lease])
+            for settlement in settlements
+            if settlement.message.lease in held
+        ]
+
+    def _forget(self, acts: Sequence[Act], refused: Sequence[Act]) -> None:
+        lost = [act.message for act in refused]
+        for act in acts:
+            if act.kind != "extend":
+                self._held.pop(act.message.lease, None)
+        for message in lost:
+            self._held.pop(message.lease, None)
+        if lost:
+            raise LeaseLost(lost[0].topic, tuple(message.offset for message in lost))
+
+    async def _settle_own(self, settlements: Sequence[Settlement]) -> None:
+        """What a temporary subscription gives back comes again, to itself; there is nothing to ack."""
+        now = asyncio.get_running_loop().time()
+        letters: list[Act] = []
+        for settlement in settlements:
+            terms = self._terms(settlement.message.topic)
+            if terms.delivery == Guarantee.AT_MOST_ONCE and settlement.action != "release":
+                continue
+            act = self._judge.decide(settlement, None)
+            if act.letter is not None:
+                letters.append(act)
+            elif act.kind in ("retry", "release"):
+                again: Message = replace(act.message, attempt=act.message.attempt + (act.kind == "retry"))
+                heapq.heappush(self._again, (now + act.seconds, next(self._leases), again))  # type: ignore[misc]
+        if letters:
+            await self._source.settle(letters)
+
+    async def commit(
+        self, settlements: Sequence[Settlement], outputs: Sequence[Output], durability: Durability
+    ) -> None:
+        self._check()
+        acts = self._decide(settlements) if self._in_group else []
+        if self._in_group and len(acts) < len(settlements):
+            held = {act.message for act in acts}
+            lost = [each.message for each in settlements if each.message not in held]
+            raise LeaseLost(lost[0].topic, tuple(message.offset for message in lost))
+        await self._source.commit(acts, outputs, durability)
+        self._forget(acts, ())
+
+    async def renew(self) -> None:
+        if self._held and not self._closed:
+            await self._source.renew(list(self._held.values()))
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        held, self._held = self._held, {}
+        self._ready.clear()
+        await self._source.close([*held.values(), *(act.handle for act in self._aside if act.handle is not None)])

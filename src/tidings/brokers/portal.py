@@ -1,0 +1,199 @@
+"""Blocking engines made of asynchronous ones: their drivers live in one event loop of the process, in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from tidings.errors import Closed
+from tidings.model.capability import Capability
+from tidings.model.clock import Clock
+from tidings.model.message import Receipt, Record
+from tidings.model.options import Durability, PublishOptions, Start, TopicOptions
+from tidings.model.subscription import SubscriptionSpec
+from tidings.spi import (
+    AsyncFeed,
+    AsyncFullEngine,
+    Feed,
+    FullEngine,
+    Gap,
+    GroupInfo,
+    M,
+    Output,
+    Settlement,
+    TopicInfo,
+    TopicStatistics,
+)
+
+END_SECONDS = 5.0
+"""How long the end of the program waits for the loop: longer than a turn of it takes, whatever it is doing."""
+
+T = TypeVar("T")
+
+
+class _Loop:
+    """The loop and its thread. A forked child has neither, and makes its own."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do the work in the loop and return its result. Ctrl-C here cancels it there."""
+        future = asyncio.run_coroutine_threadsafe(work, self._running())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._guard:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="tidings-loop", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def end(self) -> None:
+        """Stop the loop before the interpreter takes its parts away."""
+        if self._loop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(END_SECONDS)
+
+    def forget(self) -> None:
+        self.__init__()  # type: ignore[misc]  # nothing of the parent's is usable
+
+
+_loop = _Loop()
+atexit.register(_loop.end)
+os.register_at_fork(after_in_child=_loop.forget)
+
+
+class BlockingFeed(Feed[M]):
+    """A feed whose source lives in the loop."""
+
+    def __init__(self, feed: AsyncFeed[M], pid: int) -> None:
+        self._feed = feed
+        self._pid = pid
+
+    def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if os.getpid() != self._pid:
+            raise Closed("the subscription belongs to the process this one was forked from")
+        return _loop.run(work())
+
+    @property
+    def renew_every(self) -> float | None:
+        return self._feed.renew_every
+
+    @property
+    def skipped(self) -> int:
+        return self._feed.skipped
+
+    @property
+    def gaps(self) -> Sequence[Gap]:
+        return self._feed.gaps
+
+    def fetch(self, limit: int, timeout: float | None) -> list[M]:
+        return self._run(lambda: self._feed.fetch(limit, timeout))
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        self._run(lambda: self._feed.settle(settlements))
+
+    def commit(self, settlements: Sequence[Settlement], outputs: Sequence[Output], durability: Durability) -> None:
+        self._run(lambda: self._feed.commit(settlements, outputs, durability))
+
+    def renew(self) -> None:
+        self._run(self._feed.renew)
+
+    def close(self) -> None:
+        if os.getpid() == self._pid:
+            self._run(self._feed.close)
+
+
+class BlockingEngine:
+    """An asynchronous engine for blocking clients. Safe to share between threads; a forked child opens its own."""
+
+    def __init__(self, make: Callable[[], AsyncFullEngine]) -> None:
+        """`make` makes the engine, unconnected; it is used in the loop only."""
+        self._make = make
+        self._pid = os.getpid()
+        self._engine = make()
+        self._closed = False
+        self.name = self._engine.name
+        self.default_durability: Durability = self._engine.default_durability
+        self.max_message_bytes = self._engine.max_message_bytes
+        self.clock: Clock = self._engine.clock
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return self._engine.capabilities
+
+    def _run(self, work: Callable[[AsyncFullEngine], Coroutine[Any, Any, T]]) -> T:
+        if self._closed:
+            raise Closed("the client is closed")
+        if os.getpid() != self._pid:  # the connections are the parent's
+            self._engine, self._pid = self._make(), os.getpid()
+        return _loop.run(work(self._engine))
+
+    def open(self) -> None:
+        self._run(lambda engine: engine.open())
+
+    def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
+        return self._run(lambda engine: engine.create_topic(name, options))
+
+    def alter_topic(self, name: str, options: TopicOptions) -> TopicInfo:
+        return self._run(lambda engine: engine.alter_topic(name, options))
+
+    def drop_topic(self, name: str) -> None:
+        self._run(lambda engine: engine.drop_topic(name))
+
+    def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]:
+        return self._run(lambda engine: engine.topics(names))
+
+    def publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
+        return self._run(lambda engine: engine.publish(topic, records, options))
+
+    def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> Feed[M]:
+        feed: AsyncFeed[M] = self._run(lambda engine: engine.subscribe(spec, message_type))
+        return BlockingFeed(feed, self._pid)
+
+    def admit(self, topic: str, records: Sequence[Record]) -> None:
+        self._run(lambda engine: engine.admit(topic, records))
+
+    def cancel(self, receipt: Receipt) -> bool:
+        return self._run(lambda engine: engine.cancel(receipt))
+
+    def create_group(self, spec: SubscriptionSpec) -> None:
+        self._run(lambda engine: engine.create_group(spec))
+
+    def drop_group(self, group: str) -> None:
+        self._run(lambda engine: engine.drop_group(group))
+
+    def seek_group(self, topic: str, group: str, start: Start) -> None:
+        self._run(lambda engine: engine.seek_group(topic, group, start))
+
+    def has_group(self, group: str) -> bool:
+        return self._run(lambda engine: engine.has_group(group))
+
+    def groups(self, topic: str | None = None) -> list[GroupInfo]:
+        return self._run(lambda engine: engine.groups(topic))
+
+    def statistics(self, names: Sequence[str] | None, window: float) -> list[TopicStatistics]:
+        return self._run(lambda engine: engine.statistics(names, window))
+
+    def problems(self) -> list[str]:
+        return self._run(lambda engine: engine.problems())
+
+    def close(self) -> None:
+        if not self._closed and os.getpid() == self._pid:
+            self._run(lambda engine: engine.close())
+        self._closed = True
+
+
+_proof: type[FullEngine] = BlockingEngine
