@@ -204,6 +204,18 @@ def test_what_is_not_known_is_null() -> None:
     assert read("dead_letters", [Dead(THINGS["dead_letters"].message, nobody)], "group_name") == [{"group_name": None}]
 
 
+def test_what_a_broker_does_not_count_is_null() -> None:
+    (row,) = shown("groups", SYSTEM_TABLES["groups"].names, [GroupInfo(group="billing", topic="orders", lag=3)])
+    found = dict(zip(SYSTEM_TABLES["groups"].names, row, strict=True))
+    assert {name for name, value in found.items() if value is not None} == {
+        "group_name",
+        "topic_name",
+        "lag_messages",
+        "consumers",
+    }
+    assert found["lag_messages"] == 3
+
+
 def test_shown() -> None:
     table = shown("groups", ("group_name", "lag_messages"), [GROUP])
     assert (table.columns, table.rows) == (("group_name", "lag_messages"), [("billing", 1)])

@@ -73,6 +73,12 @@ def _get(name: str, kind: str, path: str, doc: str) -> Column:
     return Column(name, kind, attrgetter(path), doc)
 
 
+def _known(name: str, kind: str, path: str, doc: str) -> Column:
+    """A number that is -1, and here NULL, where the engine does not know it."""
+    get = attrgetter(path)
+    return Column(name, kind, lambda thing: None if get(thing) < 0 else get(thing), doc)
+
+
 def _time(name: str, path: str, doc: str) -> Column:
     get = attrgetter(path)
     return Column(name, "TIME", lambda thing: text_of(get(thing)), doc)
@@ -120,16 +126,16 @@ _GROUPS = (
     _get("group_name", "TEXT", "group", "The name of the group."),
     _get("topic_name", "TEXT", "topic", "A topic that it collects from."),
     _get("lag_messages", "INTEGER", "lag", "Messages not settled yet: not delivered, held, or waiting for a retry."),
-    _get("lag_seconds", "REAL", "lag_seconds", "The age of the oldest of these."),
-    _get("held_messages", "INTEGER", "held", "Messages that its consumers have in hand."),
-    _get("retrying_messages", "INTEGER", "retrying", "Messages that wait for a retry."),
-    _get("acked_messages", "INTEGER", "acked", "Messages that are done."),
-    _get("dead_messages", "INTEGER", "dead", "Messages given up on."),
-    _get("expired_messages", "INTEGER", "expired", "Messages that expired before they were delivered."),
-    _get("skipped_messages", "INTEGER", "skipped", "Messages removed before the group had read them."),
-    _get("filtered_messages", "INTEGER", "filtered", "Messages that its filter left out."),
-    _get("redelivered_messages", "INTEGER", "redelivered", "Deliveries after the first one."),
-    _get("failed_messages", "INTEGER", "failed", "Deliveries that were nacked or rejected."),
+    _known("lag_seconds", "REAL", "lag_seconds", "The age of the oldest of these."),
+    _known("held_messages", "INTEGER", "held", "Messages that its consumers have in hand."),
+    _known("retrying_messages", "INTEGER", "retrying", "Messages that wait for a retry."),
+    _known("acked_messages", "INTEGER", "acked", "Messages that are done."),
+    _known("dead_messages", "INTEGER", "dead", "Messages given up on."),
+    _known("expired_messages", "INTEGER", "expired", "Messages that expired before they were delivered."),
+    _known("skipped_messages", "INTEGER", "skipped", "Messages removed before the group had read them."),
+    _known("filtered_messages", "INTEGER", "filtered", "Messages that its filter left out."),
+    _known("redelivered_messages", "INTEGER", "redelivered", "Deliveries after the first one."),
+    _known("failed_messages", "INTEGER", "failed", "Deliveries that were nacked or rejected."),
     Column("consumers", "INTEGER", lambda group: len(group.consumers), "Attached consumers."),
     _get("filter", "TEXT", "filter", "The condition on its messages; NULL: all."),
 )
