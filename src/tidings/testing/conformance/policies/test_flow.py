@@ -46,7 +46,7 @@ async def test_a_full_topic_refuses(place: Place) -> None:
             assert error.retryable
         assert (await standing(place, client)).lag == 3
         await settle_one(place, client, how)
-        assert (await client.publish(place.topic(), how)).offset in (3, 4)
+        assert (await client.publish(place.topic(), how)).offset in place.offsets([3, 4])
     async with manual(place, client) as subscription:
         found = await take(subscription, 3)
         assert data(found) == [2, "ack", "reject"]
@@ -133,7 +133,7 @@ async def test_a_full_topic_may_let_publishers_wait(place: Place) -> None:
         acked = time.monotonic()
         receipt = await asyncio.wait_for(waiting, 10)
         assert time.monotonic() - acked < 5
-        assert receipt.offset == 2
+        assert [receipt.offset] == place.offsets([2])
         assert data(await take(subscription, 2)) == [1, 2]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -89,6 +89,11 @@ class Place:
     def group(self, name: str = "group") -> str:
         """Return the name of a group that nobody else uses."""
         return f"{self._prefix}-{name}"
+
+    def offsets(self, expected: Iterable[int]) -> list[int]:
+        """Return the offsets that the engine gives where one that has offsets gives these."""
+        known = Capability.OFFSETS in self.subject.capabilities
+        return [offset if known else -1 for offset in expected]
 
     def fork(self) -> None:
         """Let the names from now on be new ones, for a case that does the same again and again."""
