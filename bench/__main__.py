@@ -19,7 +19,7 @@ import msgspec
 from bench.measuring import rivals
 from bench.measuring.sides import Row, Setting
 
-GROUPS = ("publish_serial", "batches", "latency", "fanout", "backlog", "policies", "filters", "cold_start")
+GROUPS = ("publish_serial", "batches", "latency", "fanout", "backlog", "policies", "filters", "brokers", "cold_start")
 README = Path(__file__).with_name("README.md")
 RESULTS = "<!-- results -->"
 COLUMNS = ("work", "tidings", "reference", "figure", "ratio", "middle half", "goal", "")

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Any, Protocol
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from bench.measuring import rivals
-from bench.measuring.sides import OURS, Goal, Missing, Round, Row, Setting, Side, sample, take_turns
+from bench.measuring.sides import OURS, Goal, Round, Row, Setting, Side, sample, take_turns
 
 BATCH = 500
 """Messages of one pipeline, and of one fetch: the batches of the other groups."""
@@ -249,42 +249,43 @@ WORKS = (
 )
 
 
-@contextmanager
-def _server(name: str, setting: Setting) -> Iterator[str]:
-    """The URL of a server of this kind, with its usual settings."""
-    from tidings.testing import servers
+class Broker(NamedTuple):
+    """A kind of server with its usual settings for keeping messages, and the raw client."""
 
-    try:
-        with servers.start(name, folder=setting.folder) as server:
-            yield server.url
-    except servers.ServerMissing as missing:
-        raise Missing(str(missing)) from missing
+    server: Callable[[], AbstractContextManager[Any]]
+    reference: str
+    opening: Opening
 
 
-BROKERS: dict[str, tuple[str, Opening]] = {
-    "nats": ("nats-py", _nats),
-    "redis": ("redis-py", _redis),
-    "rabbitmq": ("aio-pika", _rabbit),
-}
+def _brokers() -> dict[str, Broker]:
+    from tidings.testing.servers import NatsServer, RabbitmqServer, RedisServer
+
+    return {
+        "nats": Broker(NatsServer, "nats-py", _nats),
+        "redis": Broker(lambda: RedisServer(appendonly="yes", appendfsync="everysec"), "redis-py", _redis),
+        "rabbitmq": Broker(RabbitmqServer, "aio-pika", _rabbit),
+    }
 
 
 def run(setting: Setting) -> list[Row]:
     """Each broker, each kind of work; both sides on one server."""
+    from tidings.testing.servers import ServerMissing
+
     rows: list[Row] = []
-    for name, (reference, opening) in BROKERS.items():
+    for name, broker in _brokers().items():
         try:
-            with _server(name, setting) as url:
-                rows += _rows(setting, name, reference, opening, url)
-        except Missing as missing:
-            rows.append(Row(f"{name}: all", "msg/s", "", reference=reference, note=f"{missing}: skipped"))
+            with broker.server() as server:
+                rows += _rows(setting, name, broker, server.url)
+        except ServerMissing as missing:
+            rows.append(Row(f"{name}: all", "msg/s", "", reference=broker.reference, note=f"{missing}: skipped"))
     return rows
 
 
-def _rows(setting: Setting, name: str, reference: str, opening: Opening, url: str) -> list[Row]:
+def _rows(setting: Setting, name: str, broker: Broker, url: str) -> list[Row]:
     rows = []
     for work, rounds, how in WORKS:
         make = rounds(setting)
-        sides: dict[str, Side] = {OURS: _side(_ours, url, make), reference: _side(opening, url, make)}
+        sides: dict[str, Side] = {OURS: _side(_ours, url, make), broker.reference: _side(broker.opening, url, make)}
         result = take_turns(sides, setting.rounds)
-        rows.append(result.row(f"{name}: {work}", "msg/s", how, reference=reference, goal=PUBLISHED))
+        rows.append(result.row(f"{name}: {work}", "msg/s", how, reference=broker.reference, goal=PUBLISHED))
     return rows
