@@ -43,9 +43,8 @@ Opening = Callable[[str], AbstractAsyncContextManager[Driver]]
 class _Ours:
     """tidings, by the URL alone."""
 
-    def __init__(self, client: Any, subscription: Any) -> None:
+    def __init__(self, client: Any) -> None:
         self._client = client
-        self._subscription = subscription
         self._message = sample()
 
     async def one(self) -> None:
@@ -55,12 +54,14 @@ class _Ours:
         await self._client.publish_batch(TOPIC, [self._message] * count, batch_size=BATCH)
 
     async def consume(self, count: int) -> None:
-        while count > 0:
-            messages = await self._subscription.fetch(min(BATCH, count))
-            for message in messages:
-                message.data  # noqa: B018 - decodes it, as the other consumers do
-            await self._subscription.ack(messages)
-            count -= len(messages)
+        subscription = self._client.subscribe(TOPIC, consumer_group=GROUP, auto_ack=False, prefetch=2 * BATCH)
+        async with subscription:
+            while count > 0:
+                messages = await subscription.fetch(min(BATCH, count))
+                for message in messages:
+                    message.data  # noqa: B018 - decodes it, as the other consumers do
+                await subscription.ack(messages)
+                count -= len(messages)
 
 
 @asynccontextmanager
@@ -69,8 +70,8 @@ async def _ours(url: str) -> AsyncIterator[Driver]:
 
     async with AsyncClient(url) as client:
         await client.create_topic(TOPIC)
-        async with client.subscribe(TOPIC, consumer_group=GROUP, auto_ack=False, prefetch=BATCH) as subscription:
-            yield _Ours(client, subscription)
+        await client.create_group(TOPIC, GROUP)
+        yield _Ours(client)
 
 
 class _Nats:
@@ -144,10 +145,12 @@ class _Redis:
 @asynccontextmanager
 async def _redis(url: str) -> AsyncIterator[Driver]:
     from redis.asyncio import Redis
+    from redis.exceptions import ResponseError
 
     client = Redis.from_url(url)
     try:
-        await client.xgroup_create("raw", GROUP, id="$", mkstream=True)
+        with contextlib.suppress(ResponseError):  # the work before has made it
+            await client.xgroup_create("raw", GROUP, id="$", mkstream=True)
         yield _Redis(client)
     finally:
         await client.aclose()
@@ -156,9 +159,9 @@ async def _redis(url: str) -> AsyncIterator[Driver]:
 class _Rabbit:
     """aio-pika: confirms awaited together, prefetch of two batches, one `multiple` ack for each."""
 
-    def __init__(self, exchange: Any, arrived: asyncio.Queue[Any]) -> None:
+    def __init__(self, exchange: Any, queue: Any) -> None:
         self._exchange = exchange
-        self._arrived = arrived
+        self._queue = queue
         self._message = sample()
 
     def _new(self) -> Any:
@@ -175,11 +178,16 @@ class _Rabbit:
             count -= BATCH
 
     async def consume(self, count: int) -> None:
+        arrived: asyncio.Queue[Any] = asyncio.Queue()
+        tag = await self._queue.consume(arrived.put)
         for number in range(1, count + 1):
-            message = await self._arrived.get()
+            message = await arrived.get()
             msgspec.json.decode(message.body)
             if number % BATCH == 0 or number == count:
                 await message.ack(multiple=True)
+        await self._queue.cancel(tag)
+        while not arrived.empty():
+            await arrived.get_nowait().nack()
 
 
 @asynccontextmanager
@@ -192,9 +200,7 @@ async def _rabbit(url: str) -> AsyncIterator[Driver]:
         exchange = await channel.declare_exchange("raw", aio_pika.ExchangeType.TOPIC, durable=True)
         queue = await channel.declare_queue("raw", durable=True, arguments={"x-queue-type": "quorum"})
         await queue.bind(exchange, "raw.orders")
-        arrived: asyncio.Queue[Any] = asyncio.Queue()
-        await queue.consume(arrived.put)
-        yield _Rabbit(exchange, arrived)
+        yield _Rabbit(exchange, queue)
 
 
 @contextmanager
@@ -224,7 +230,8 @@ def _pipelined(setting: Setting) -> Callable[[Driver], Callable[[], Any]]:
 
 
 def _consumed(setting: Setting) -> Callable[[Driver], Callable[[], Any]]:
-    count = setting.scaled(5 * BATCH, BATCH)
+    """Each side subscribes when its time has begun: what a broker pushed before would cost nothing."""
+    count = setting.scaled(10 * BATCH, 4 * BATCH)
 
     def round_of(driver: Driver) -> Callable[[], Any]:
         async def one_round() -> float:
