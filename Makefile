@@ -1,21 +1,25 @@
-# The verbs of this house. Everything happens inside .venv; nothing else on the machine is touched.
+# The verbs of this house. Everything happens inside .venv; nothing else on the machine is touched, but by make brokers.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 N ?= 20
+ENGINE ?= file
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format generate crash powercut bench clean
+.PHONY: help demo test lint types brokers format generate capabilities crash powercut bench clean
 
 help:
 	@echo "make demo        install and run the demonstration"
 	@echo "make test        everything a change must pass: lint, types, tests"
 	@echo "make lint        ruff, the import floors, generated files up to date"
 	@echo "make types       mypy --strict"
+	@echo "make brokers     install what the tests start: redis-server, rabbitmq-server (Debian, root; runs no service)"
 	@echo "make format      put the code into the house format"
 	@echo "make generate    make the blocking client and the page of the language"
-	@echo "make crash N=20      kill real processes N times and check the histories"
+	@echo "make capabilities    run the conformance suite on all engines, for docs/capabilities.md"
+	@echo "make crash N=20      kill real processes N times and check the histories; ENGINE=nats, redis, rabbitmq: the"
+	@echo "                     broker, too"
 	@echo "make powercut N=20   cut the power of a loop-mounted disk N times (root)"
 	@echo "make bench       print speed as ratios against other systems"
 	@echo "make clean       remove what the verbs made"
@@ -51,6 +55,9 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
+brokers:
+	scripts/install_brokers.sh
+
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -58,9 +65,13 @@ format: $(VENV)/.installed-dev
 generate: $(VENV)/.installed-dev
 	$(BIN)/python scripts/generate_blocking.py
 	$(BIN)/python scripts/generate_language.py
+	$(BIN)/python scripts/generate_capabilities.py --page
+
+capabilities: $(VENV)/.installed-dev
+	$(BIN)/python scripts/generate_capabilities.py
 
 crash: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.crash.campaign --runs $(N)
+	$(BIN)/python -m tests.crash.campaign --runs $(N) --engine $(ENGINE)
 
 powercut: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.crash.powercut --cuts $(N)

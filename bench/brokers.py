@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -203,6 +205,71 @@ async def _rabbit(url: str) -> AsyncIterator[Driver]:
         yield _Rabbit(exchange, queue)
 
 
+class _OursFanned(_Ours):
+    """tidings on ZeroMQ: no group, what is sent waits in the subscriber's socket."""
+
+    def __init__(self, client: Any, subscription: Any) -> None:
+        super().__init__(client)
+        self._subscription = subscription
+
+    async def consume(self, count: int) -> None:
+        while count > 0:
+            messages = await self._subscription.fetch(min(BATCH, count))
+            for message in messages:
+                message.data  # noqa: B018 - decodes it, as the other consumers do
+            count -= len(messages)
+
+
+@asynccontextmanager
+async def _ours_fanned(url: str) -> AsyncIterator[Driver]:
+    from tidings import AsyncClient
+
+    async with AsyncClient(f"zmq+{url}-ours") as client, client.subscribe(TOPIC) as subscription:
+        await client.publish(TOPIC, sample())
+        await subscription.fetch(1)
+        yield _OursFanned(client, subscription)
+
+
+class _Zmq:
+    """pyzmq with asyncio: a frame for the topic and one for the body."""
+
+    def __init__(self, publisher: Any, subscriber: Any) -> None:
+        self._publisher = publisher
+        self._subscriber = subscriber
+        self._message = sample()
+
+    async def one(self) -> None:
+        await self._publisher.send_multipart([b"raw", msgspec.json.encode(self._message)])
+
+    async def many(self, count: int) -> None:
+        for _ in range(count):
+            await self.one()
+
+    async def consume(self, count: int) -> None:
+        for _ in range(count):
+            _, body = await self._subscriber.recv_multipart()
+            msgspec.json.decode(body)
+
+
+@asynccontextmanager
+async def _zmq(url: str) -> AsyncIterator[Driver]:
+    import zmq.asyncio
+
+    with zmq.asyncio.Context() as context, context.socket(zmq.XPUB) as publisher, context.socket(zmq.SUB) as subscriber:
+        publisher.set_hwm(HELD)
+        subscriber.set_hwm(HELD)
+        publisher.bind(f"{url}-raw")
+        subscriber.connect(f"{url}-raw")
+        subscriber.subscribe(b"raw")
+        await publisher.recv()  # the subscription has arrived
+        yield _Zmq(publisher, subscriber)
+        context.destroy(linger=0)
+
+
+HELD = 20_000
+"""Messages that a socket holds: what ours holds by default."""
+
+
 @contextmanager
 def _side(opening: Opening, url: str, round_of: Callable[[Driver], Callable[[], Any]]) -> Iterator[Round]:
     """One side of one work, in an event loop of its own."""
@@ -257,11 +324,19 @@ WORKS = (
 
 
 class Broker(NamedTuple):
-    """A kind of server with its usual settings for keeping messages, and the raw client."""
+    """A kind of server with its usual settings for keeping messages, and the raw client; and ours."""
 
     server: Callable[[], AbstractContextManager[Any]]
     reference: str
     opening: Opening
+    ours: Opening = _ours
+
+
+@contextmanager
+def _meeting() -> Iterator[Any]:
+    """Where two sockets of ZeroMQ meet: it has no server."""
+    with tempfile.TemporaryDirectory(prefix="zmq") as folder:
+        yield SimpleNamespace(url=f"ipc://{folder}/bus")
 
 
 def _brokers() -> dict[str, Broker]:
@@ -271,6 +346,7 @@ def _brokers() -> dict[str, Broker]:
         "nats": Broker(NatsServer, "nats-py", _nats),
         "redis": Broker(lambda: RedisServer(appendonly="yes", appendfsync="everysec"), "redis-py", _redis),
         "rabbitmq": Broker(RabbitmqServer, "aio-pika", _rabbit),
+        "zeromq": Broker(_meeting, "pyzmq", _zmq, _ours_fanned),
     }
 
 
@@ -292,7 +368,10 @@ def _rows(setting: Setting, name: str, broker: Broker, url: str) -> list[Row]:
     rows = []
     for work, rounds, how in WORKS:
         make = rounds(setting)
-        sides: dict[str, Side] = {OURS: _side(_ours, url, make), broker.reference: _side(broker.opening, url, make)}
+        sides: dict[str, Side] = {
+            OURS: _side(broker.ours, url, make),
+            broker.reference: _side(broker.opening, url, make),
+        }
         result = take_turns(sides, setting.rounds)
         rows.append(result.row(f"{name}: {work}", "msg/s", how, reference=broker.reference, goal=PUBLISHED))
     return rows

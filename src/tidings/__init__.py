@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tidings.errors import (
+    BrokerRefused,
+    BrokerUnavailable,
     BusBusy,
     Closed,
     DamagedData,
@@ -39,6 +41,7 @@ from tidings.errors import (
     TopicNotFound,
     UnencodableData,
     UnreadableData,
+    Unroutable,
     UnsupportedFeature,
     UsageError,
 )
@@ -60,11 +63,12 @@ if TYPE_CHECKING:
     from tidings.client.tables.table import Table
     from tidings.exchange.aio import AsyncExchange
     from tidings.exchange.blocking import Exchange
+    from tidings.model.capability import Capability
     from tidings.model.compression import Compression
     from tidings.model.dead_letter import DeadLetter
     from tidings.model.message import Message, Receipt
     from tidings.model.options import Durability, Guarantee, Overflow, TopicOptions
-    from tidings.spi import GroupInfo, Health, TopicInfo, TopicStatistics
+    from tidings.spi import Gap, GroupInfo, Health, TopicInfo, TopicStatistics
 
 __version__ = "0.1.0"
 
@@ -78,6 +82,7 @@ _LAZY = {
     "AsyncListener": "tidings.client.aio.listener",
     "AsyncSubscription": "tidings.client.aio.subscription",
     "AsyncTransaction": "tidings.client.aio.transaction",
+    "Capability": "tidings.model.capability",
     "Client": "tidings.client.blocking.client",
     "Compression": "tidings.model.compression",
     "DeadLetter": "tidings.model.dead_letter",
@@ -85,6 +90,7 @@ _LAZY = {
     "DeadMessage": "tidings.client.blocking.dead_letters",
     "Delivery": "tidings.client.blocking.delivery",
     "Durability": "tidings.model.options",
+    "Gap": "tidings.spi",
     "GroupInfo": "tidings.spi",
     "Guarantee": "tidings.model.options",
     "Health": "tidings.spi",
@@ -110,7 +116,10 @@ __all__ = [
     "AsyncListener",
     "AsyncSubscription",
     "AsyncTransaction",
+    "BrokerRefused",
+    "BrokerUnavailable",
     "BusBusy",
+    "Capability",
     "Client",
     "Closed",
     "Compression",
@@ -123,6 +132,7 @@ __all__ = [
     "Durability",
     "EngineError",
     "Exchange",
+    "Gap",
     "GroupExists",
     "GroupInfo",
     "GroupNotFound",
@@ -163,6 +173,7 @@ __all__ = [
     "Transaction",
     "UnencodableData",
     "UnreadableData",
+    "Unroutable",
     "UnsupportedFeature",
     "UsageError",
 ]

@@ -197,7 +197,8 @@ class Feed(Protocol[M]):
         """Return 1 to `limit` messages, waiting up to `timeout` seconds (None: for ever); an empty list on timeout.
 
         Ordering: within a partition, first deliveries follow the log. In a group the messages are leased to this feed
-        until settled. `close` from elsewhere ends the wait with `Closed`. Raises `DamagedData` instead of returning
+        until settled. While a broker is away it waits, and goes on when that is back. `close` from elsewhere ends the
+        wait with `Closed`. Raises `DamagedData` instead of returning
         bytes that fail their checksum.
         """
         ...

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from click.testing import CliRunner
 
 from tests.cli.programs import Programs, Terminal, lines_of
-from tidings import Client
+from tidings import Client, GroupInfo
 from tidings.cli.groups import COLUMNS, FIGURES
 from tidings.cli.main import main
 
@@ -60,6 +61,17 @@ def test_filters_are_shown_where_there_are_any(programs: Programs) -> None:
         "plain": None,
         "large": "total > 100",
     }
+
+
+def test_what_a_broker_does_not_count_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not a number that a program could add up; in JSON it is -1, as in the API."""
+    info = GroupInfo(group="billing", topic="orders", lag=1234, dead=0)
+    monkeypatch.setattr(Client, "groups", lambda client, topic: [info])
+    monkeypatch.setattr("tidings.cli.groups.on_terminal", lambda: True)
+    shown = CliRunner().invoke(main, ["--url", "memory:", "groups"]).stdout.splitlines()[-1]
+    assert shown.split() == ["billing", "orders", "1,234", "-", "-", "-", "0", "-", "-", "0"]
+    (line,) = lines_of(CliRunner().invoke(main, ["--url", "memory:", "groups", "--json"]).stdout_bytes)
+    assert [line[name] for name in FIGURES] == [1234, -1, -1, -1, 0, -1, -1]
 
 
 def test_on_a_terminal(programs: Programs) -> None:

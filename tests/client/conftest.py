@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import NamedTuple, cast
 
 import pytest
@@ -15,6 +16,7 @@ from tidings.client.aio import runtime
 from tidings.engines.embedded.aio import AsyncEmbeddedEngine
 from tidings.engines.embedded.bus import BusOptions
 from tidings.engines.embedded.engine import EmbeddedEngine
+from tidings.model.capability import Capability
 from tidings.testing.clock import ManualClock
 from tidings.testing.conformance.stage.threads import InThreads
 
@@ -46,15 +48,26 @@ class Bus(NamedTuple):
     clock: ManualClock
 
 
-@pytest.fixture(params=["async", "blocking"])
-async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
-    """The test runs once with each client; the blocking one comes behind the names of the other."""
+KINDS = ("async", "blocking")
+
+
+@asynccontextmanager
+async def open_bus(kind: str, *without: Capability) -> AsyncIterator[Bus]:
+    """Open a bus whose engine lacks these abilities; the blocking client comes behind the names of the other."""
     clock = ManualClock()
     engine = EmbeddedEngine("", BusOptions(), memory=True, clock=clock)
-    if request.param == "async":
+    engine.capabilities -= set(without)
+    if kind == "async":
         async with AsyncClient(AsyncEmbeddedEngine(engine)) as client:
             yield Bus(client, clock)
         return
     with ThreadPoolExecutor(8) as threads:
         async with cast(AsyncClient, InThreads(Client(engine), threads)) as client:
             yield Bus(client, clock)
+
+
+@pytest.fixture(params=KINDS)
+async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+    """The test runs once with each client."""
+    async with open_bus(request.param) as bus:
+        yield bus

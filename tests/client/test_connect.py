@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 
 from tidings.client import connect
 from tidings.client.connect import ASYNC, BLOCKING, open_engine
-from tidings.errors import InvalidURL
+from tidings.errors import InvalidURL, PackageMissing
 from tidings.model.url import URL
 
 GROUP = "tidings.engines"
+
+PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
 def opened(url: URL) -> URL:
@@ -67,11 +70,32 @@ def test_other_packages_add_schemes_but_take_none_away(monkeypatch: pytest.Monke
     assert asked == [{"group": GROUP, "name": "pigeon+udp"}]
 
 
+def test_a_broker_whose_driver_is_missing_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pigeon_engine.py").write_text("import pigeon_driver.loft")
+    (tmp_path / "broken_engine.py").write_text("import tidings.no_such_module")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(connect.BROKERS, "pigeon", "pigeons")
+    with pytest.raises(PackageMissing, match=r"pigeon: URLs needs a package .*pip install 'tidings\[pigeons\]'"):
+        open_engine("pigeon://loft", {"pigeon": "pigeon_engine:open"}, GROUP)
+    with pytest.raises(ModuleNotFoundError, match=r"tidings\.no_such_module"):
+        open_engine("pigeon://loft", {"pigeon": "broken_engine:open"}, GROUP)
+    with pytest.raises(ModuleNotFoundError, match="pigeon_driver"):
+        open_engine("file://loft", {"file": "pigeon_engine:open"}, GROUP)
+
+
+def test_every_broker_names_the_extra_that_brings_its_driver() -> None:
+    extras = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"]
+    assert set(connect.BROKERS.values()) <= set(extras)
+    assert set(connect.BROKERS) == {scheme for scheme, target in BLOCKING.items() if ".embedded." not in target}
+
+
 async def test_every_scheme_of_the_tables_opens(tmp_path: Path) -> None:
     assert BLOCKING.keys() == ASYNC.keys() >= {connect.DEFAULT_URL.partition(":")[0]}
     for scheme in BLOCKING:
-        engine = open_engine(f"{scheme}:{tmp_path / scheme}", BLOCKING, GROUP)
-        other = open_engine(f"{scheme}:{tmp_path / scheme}", ASYNC, GROUP)
-        assert (engine.name, other.name) == (scheme, scheme)
+        place = "//127.0.0.1:9" if scheme in connect.BROKERS and "ipc" not in scheme else tmp_path / scheme
+        engine = open_engine(f"{scheme}:{place}", BLOCKING, GROUP)  # nobody is there, and nobody is asked yet
+        other = open_engine(f"{scheme}:{place}", ASYNC, GROUP)
+        assert engine.name == other.name
+        assert engine.capabilities == other.capabilities
         engine.close()
         await other.close()

@@ -1,6 +1,7 @@
 """Responsible for one thing: many short experiments with kill -9 and stopped processes, and their sum.
 
     python -m tests.crash.campaign --runs 1000 --seed 1
+    python -m tests.crash.campaign --runs 50 --engine nats      (a real server, killed, cut off and silenced, too)
 
 Each run has a fresh bus, groups and temporary subscriptions with filters, and tries one of the delivery policies,
 several, or none. Exits with 1 after the first run
@@ -26,18 +27,17 @@ from typing import Final
 import msgspec
 
 from tests.crash.experiment import Experiment, Running
+from tests.crash.grounds import KINDS, Embedded, Ground, ground
 from tests.crash.workers.ending import AGAIN
 from tests.crash.workers.filters import filters_of_groups
 from tests.crash.workers.work import DRAIN_SECONDS, OUTPUTS, POLICIES, VICTIMS
 from tidings.testing.report import Figures, Policies, Report, policy_lines
 
 GROUPS: Final = ("billing", "audit")
-FAULT_SECONDS: Final = 0.5  # about ten kills: more per second would leave no time to store anything
 SHORT_LEASE_SECONDS: Final = 1.0  # in runs with stopped consumers; longer than a busy machine keeps a process waiting
 LEASE_SECONDS: Final = 30.0
 SHARE_OF_STOPS: Final = 0.1  # a run with a stopped consumer takes its lease, thrice as long as another
 SHARE_OF_MIXTURES: Final = 0.3  # of the runs that try more than one policy
-SEGMENT_BYTES: Final = 1 << 16  # small, so that segments are sealed and followed all the time
 DOSE_MESSAGES: Final = 8  # in hand at once: whoever dies of poison takes them along
 POISON_SECONDS: Final = 1.0  # enough for the deaths of some poisonous messages
 PROGRESS_RUNS: Final = 50  # after so many a line says that it goes on: a minute or two
@@ -47,44 +47,47 @@ _pause = threading.Event().wait
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What one run tries: `share_of_stops` of the runs have a stopped consumer."""
+    """What one run tries, and where: `share_of_stops` of the runs have a stopped consumer."""
 
     seed: int
     folder: Path
     share_of_stops: float = SHARE_OF_STOPS
     drain_seconds: float = DRAIN_SECONDS
     policies: tuple[str, ...] | None = None
+    ground: Ground = msgspec.field(default_factory=Embedded)
 
     def choose(self, rng: random.Random) -> tuple[str, ...]:
         """The policies to try: each of them, and none, comes up every few seeds."""
         if self.policies is not None:
             return self.policies
-        if rng.random() < SHARE_OF_MIXTURES:
-            return tuple(rng.sample(POLICIES, rng.randint(2, len(POLICIES))))
-        only = ((), *((policy,) for policy in POLICIES))
+        known = self.ground.policies
+        if len(known) > 1 and rng.random() < SHARE_OF_MIXTURES:
+            return tuple(rng.sample(known, rng.randint(2, len(known))))
+        only = ((), *((policy,) for policy in known))
         return only[self.seed % len(only)]
 
 
 def run(plan: Plan) -> tuple[Report, int]:
     """One experiment on a fresh bus; returns its verdict and how many processes were killed."""
     rng = random.Random(plan.seed)
-    stops, policies = rng.random() < plan.share_of_stops, plan.choose(rng)
+    where = plan.ground
+    stops, policies = rng.random() < plan.share_of_stops and where.stops, plan.choose(rng)
     lease = SHORT_LEASE_SECONDS if stops else LEASE_SECONDS
-    bus, histories = plan.folder / "bus", plan.folder / "histories"
+    histories = plan.folder / "histories"
     histories.mkdir(parents=True)
-    url = f"file:{bus}?lease_seconds={lease}&segment_bytes={SEGMENT_BYTES}"
-    with Experiment(histories, url, plan.drain_seconds, policies, filters_of_groups(GROUPS, rng)) as experiment:
+    url, filters = where.url(plan.folder, lease), filters_of_groups(GROUPS, rng)
+    with Experiment(histories, url, plan.drain_seconds, policies, filters, where.begin(rng)) as experiment:
         partitions = rng.randint(1, 3) if "ordering" not in policies else rng.randint(3, 4)
         experiment.complete("setup", group=",".join(GROUPS), partitions=partitions)
         experiment.start("tail")
         _populate(experiment, rng)
         if stops:
             _stop_a_consumer(experiment, rng)
-        _faults(experiment, rng)
+        _faults(experiment, rng, where)
         experiment.finish(*experiment.of_role("publisher"))
         _dismiss_consumers(experiment, rng)
         _end(experiment, rng)
-        return experiment.report(bus=bus), experiment.kills
+        return experiment.report(where.surviving, where.bus(plan.folder)), experiment.kills
 
 
 def _populate(experiment: Experiment, rng: random.Random) -> None:
@@ -108,8 +111,8 @@ def _start(experiment: Experiment, rng: random.Random, role: str, group: str, re
     )
 
 
-def _faults(experiment: Experiment, rng: random.Random) -> None:
-    end = time.monotonic() + FAULT_SECONDS
+def _faults(experiment: Experiment, rng: random.Random, where: Ground) -> None:
+    end = time.monotonic() + where.fault_seconds
     while time.monotonic() < end:
         _pause(rng.uniform(0.01, 0.1))
         fallen = experiment.fallen()
@@ -120,6 +123,7 @@ def _faults(experiment: Experiment, rng: random.Random) -> None:
                 _start(experiment, rng, victim.work.role, victim.work.group, victim.work.name)
         if "ordering" in experiment.policies:
             _come_and_go(experiment, rng)
+        where.strike(experiment, rng)
 
 
 def _victims(experiment: Experiment, rng: random.Random) -> list[Running]:
@@ -244,11 +248,16 @@ class Total:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the campaign and print its figures."""
     options = _parse(arguments)
+    with ground(options.engine) as where:
+        return _campaign(options, where)
+
+
+def _campaign(options: argparse.Namespace, where: Ground) -> int:
     total = Total()
     policies = None if options.policies is None else tuple(filter(None, options.policies.split(",")))
     for seed in range(options.seed, options.seed + options.runs):
         folder = Path(tempfile.mkdtemp(prefix=f"tidings-crash-{seed}-"))
-        report, kills = run(Plan(seed, folder, options.stops, options.drain_seconds, policies))
+        report, kills = run(Plan(seed, folder, options.stops, options.drain_seconds, policies, where))
         total.add(report, kills)
         if len(total.figures) % PROGRESS_RUNS == 0:
             print(f"{len(total.figures)} runs, {total.violations.total()} violations", file=sys.stderr, flush=True)
@@ -268,6 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.crash.campaign", description="kill -9 and see what is lost")
+    parser.add_argument("--engine", default="file", choices=("file", *KINDS), help="what it runs on")
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="run n uses seed + n")
     parser.add_argument("--stops", type=float, default=SHARE_OF_STOPS, help="share of runs with a stopped consumer")

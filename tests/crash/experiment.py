@@ -31,6 +31,7 @@ from tidings.testing.history import EVERY_LEVEL, History
 from tidings.testing.properties import Violation, recovery_idempotent, storage_clean
 from tidings.testing.report import Report, check
 
+MOST_FILES: Final = 1 << 16  # more than a process has open
 CONSUMERS: Final = {"consumer", "tail", "drain"}  # roles whose end may bring messages again
 PATIENCE_SECONDS: Final = 30.0  # for any orderly end; a worker that takes longer hangs
 
@@ -44,6 +45,8 @@ class Running:
         if self.pid == 0:
             code = 1
             try:
+                if work.shaky:
+                    os.closerange(3, MOST_FILES)  # what the parent holds open to the broker is not to live on here
                 code = program.main(work, act)
             finally:
                 os._exit(code)
@@ -65,7 +68,7 @@ class Running:
 
 class Experiment:
     """The workers of one bus and their histories, which lie in `folder`; `url` may point anywhere. All workers try the
-    same `policies`, and groups have the same `filters`.
+    same `policies`, groups have the same `filters`, and `traits` are more of what each is told.
 
     Use as a context manager: no worker outlives it.
     """
@@ -77,9 +80,10 @@ class Experiment:
         drain_seconds: float = DRAIN_SECONDS,
         policies: Iterable[str] = (),
         filters: Mapping[str, str] | None = None,
+        traits: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder, self.url, self.drain_seconds = folder, url, drain_seconds
-        self.policies, self.filters = tuple(policies), dict(filters or {})
+        self.policies, self.filters, self.traits = tuple(policies), dict(filters or {}), dict(traits or {})
         self.running: list[Running] = []
         self.kills = 0
         self.problems: list[str] = []
@@ -100,7 +104,7 @@ class Experiment:
         """Fork a worker, which does what its role says, or something else."""
         self._started += 1
         name = f"{role}{self._started}"
-        fields = {"group": name, "policies": self.policies, "filters": self.filters, **fields}
+        fields = {"group": name, "policies": self.policies, "filters": self.filters, **self.traits, **fields}
         worker = Running(Work(role=role, name=name, url=self.url, folder=str(self.folder), **fields), act)
         self.running.append(worker)
         return worker
@@ -133,9 +137,13 @@ class Experiment:
         It may be stopped while it holds a lock of the bus, and then nobody can renew a lease either: with a lease so
         short, all may run out.
         """
+        self.shake()
+        victim.send(signal.SIGSTOP)
+
+    def shake(self) -> None:
+        """Write down that all are about to lose what they hold."""
         for worker in self.running:
             self.ended(worker, "expired")
-        victim.send(signal.SIGSTOP)
 
     def ended(self, victim: Running, reason: Any) -> None:
         """Write down that a worker is about to come to its end."""

@@ -48,6 +48,16 @@ def test_a_planted_bug_is_seen_by_the_campaign(bug: str, tmp_path: Path) -> None
     assert not set(promises.split()).isdisjoint(re.findall(r"P\d+", broken)), done.stdout
 
 
+@pytest.mark.parametrize("bug", ["receipt-before-write", "damaged-bytes", "cursor-before-handler"])
+@pytest.mark.usefixtures("nats_url")  # whether there is a server
+def test_a_planted_bug_is_seen_on_a_broker_too(bug: str, tmp_path: Path) -> None:
+    options = ["--engine", "nats", "--runs", "5", "--stops", "0", "--drain-seconds", "5", "--policies", ""]
+    done = program("tests.crash.campaign", *options, SABOTAGE=bug, TMPDIR=str(tmp_path))
+    assert done.returncode == 1, done.stdout + done.stderr
+    (broken,) = re.findall(r"^VIOLATED: (.*)$", done.stdout, re.MULTILINE)
+    assert not set(CAUGHT_AS[bug][1].split()).isdisjoint(re.findall(r"P\d+", broken)), done.stdout
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk image needs root")
 def test_a_missing_sync_is_seen_by_power_cuts(tmp_path: Path) -> None:
     options = ["--cuts", "3", "--control", "0"]

@@ -95,3 +95,25 @@ def test_a_circle_is_refused() -> None:
 )
 def test_foreign_bytes_that_are_not_what_they_claim_stay_bytes(content_type: str, data: bytes) -> None:
     assert decode(content_type, data) == data
+
+
+@pytest.mark.parametrize(
+    ("content_type", "data", "meant"),
+    [
+        ("application/json; charset=utf-8", b'{"a": 1}', {"a": 1}),
+        ("Application/JSON", b"[1]", [1]),
+        ("text/json", b"1", 1),
+        ("application/cloudevents+json;v=1", b"{}", {}),
+        ("application/jsonlines", b"1\n2", b"1\n2"),
+        ("text/plain", b"hi", "hi"),
+        ("text/plain;charset=UTF-8", "gr\u00fcezi".encode(), "gr\u00fcezi"),
+        ('text/html; charset="utf8"', b"<p>", "<p>"),
+        ("text/plain; charset=latin-1", b"gr\xfcezi", b"gr\xfcezi"),
+        ("text/plain; charset=latin-1", b"abc", b"abc"),
+        ("text", b"hi", b"hi"),
+        ("", b"hi", b"hi"),
+        ("image/png", b"1", b"1"),
+    ],
+)
+def test_foreign_content_types_are_read_as_they_are_meant(content_type: str, data: bytes, meant: object) -> None:
+    assert decode(content_type, data) == meant

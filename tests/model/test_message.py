@@ -6,7 +6,16 @@ import msgspec
 import pytest
 
 from tidings.model.codec import BYTES, JSON
-from tidings.model.message import ROUTING_KEY, Message, Receipt, Record, StoredRecord, read_routing_key, set_expiry
+from tidings.model.message import (
+    ROUTING_KEY,
+    Message,
+    Receipt,
+    Record,
+    StoredRecord,
+    partition_of,
+    read_routing_key,
+    set_expiry,
+)
 from tidings.model.options import Durability
 
 
@@ -121,3 +130,10 @@ def test_a_routing_key_belongs_to_who_asked_for_it() -> None:
     key[1]["b"].clear()
     key.clear()
     assert shown.routing_key == routed('["a", {"b": [1]}]').routing_key == ["a", {"b": [1]}]
+
+
+def test_a_key_has_one_partition_for_ever() -> None:
+    """On every engine and in every version: these numbers are in buses."""
+    assert [partition_of(key, 8) for key in ("", "ann", "user:7", "Gr\u00fcezi")] == [0, 3, 7, 1]
+    assert {partition_of(f"key{n}", 4) for n in range(100)} == {0, 1, 2, 3}
+    assert partition_of("anything", 1) == 0

@@ -22,6 +22,7 @@ from tidings.model.options import (
     check_priority,
     check_range,
     default_options,
+    difference,
     resolve_partitions,
     resolve_start,
 )
@@ -183,3 +184,10 @@ def test_dead_letter_topics_that_are_made_by_publishing_give_nothing_up() -> Non
     assert default_options("orders") == TopicOptions()
     made = default_options("dead-letters/orders")
     assert (made.max_retries, made.dead_letter_topic) == (MOST_RETRIES, None)
+
+
+def test_a_difference_is_told_by_the_names_of_the_options() -> None:
+    has, wanted = TopicOptions(partitions=2, max_retries=3), TopicOptions(partitions=4, message_ttl=5)
+    told = difference(has, wanted).split(", ")
+    assert told == ["partitions is 2 and not 4", "message_ttl is None and not 5", "max_retries is 3 and not 10"]
+    assert difference(has, has) == ""

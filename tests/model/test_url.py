@@ -60,3 +60,10 @@ def test_a_password_is_never_shown() -> None:
     for shown in (str(url), repr(url), f"{url}"):
         assert "secret" not in shown
         assert "host" in shown
+
+
+def test_the_path_is_also_there_as_it_was_written() -> None:
+    """What is encoded in it, such as a `/` in a password, does not part it."""
+    assert parse_url("amqp://me:a%2Fb@host/%2F?x=1").quoted == "//me:a%2Fb@host/%2F"
+    assert parse_url("amqp://me:a@host/x?x=1").quoted is None
+    assert "a%2Fb" not in repr(parse_url("amqp://me:a%2Fb@host"))

@@ -16,6 +16,7 @@ from tidings.model.options import (
     check_choice,
     check_range,
     default_options,
+    is_dead_letter_topic,
 )
 from tidings.model.url import URL
 
@@ -53,9 +54,10 @@ class BrokerOptions(Struct, frozen=True, kw_only=True):
         check_range("request_seconds", self.request_seconds, 0.01, 3600)
 
     def topic_options(self, topic: str) -> TopicOptions:
-        """Return the options of a topic that is made by publishing to it."""
-        usual = default_options(topic)
-        return usual if self.delivery == usual.delivery else TopicOptions(delivery=self.delivery)
+        """Return the options of a topic that is made by publishing to it. Dead letters are always kept."""
+        if self.delivery == Guarantee.AT_LEAST_ONCE or is_dead_letter_topic(topic):
+            return default_options(topic)
+        return TopicOptions(delivery=self.delivery)
 
 
 class Address(Struct, frozen=True):
@@ -77,19 +79,21 @@ class Address(Struct, frozen=True):
 
 def read_address(url: URL, port: int) -> Address:
     """Take `scheme://user:password@host:port,host:port/path` apart; what is missing is localhost and `port`."""
-    rest = url.path.removeprefix("//")
+    rest = (url.quoted or url.path).removeprefix("//")
     before, at, after = rest.rpartition("@")
     places, _, path = after.partition("/")
     user, colon, password = before.partition(":")
     hosts = tuple(_host(url, place, port) for place in (places or "localhost").split(","))
     account = (unquote(user) if at else None, unquote(password) if colon else None)
-    return Address(url.scheme, hosts, *account, path)
+    return Address(url.scheme, hosts, *account, unquote(path))
 
 
 def _host(url: URL, text: str, port: int) -> tuple[str, int]:
     host, colon, number = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     if not colon:
         return text.strip("[]") or "localhost", port
-    if not number.isdigit() or not 0 < int(number) < 65536:
-        raise InvalidURL(f"{url.scheme}: {number!r} is no port; give {url.scheme}://host:{port}")
+    if not number.isdecimal() or not 0 < int(number) < 65536:  # not shown: without a host it may be a password
+        raise InvalidURL(
+            f"{url.scheme}: what follows {host!r} is no port; give {url.scheme}://user:password@host:{port}"
+        )
     return host.strip("[]") or "localhost", int(number)

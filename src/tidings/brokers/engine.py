@@ -80,4 +80,3 @@ class BrokerEngine(ABC):
 
     @abstractmethod
     async def close(self) -> None: ...
-

@@ -24,12 +24,21 @@ from tidings.model.options import MAX_PREFETCH, NORMAL_PRIORITY, Durability, Gua
 from tidings.model.subscription import SubscriptionSpec
 from tidings.spi import MAX_GAPS, AsyncFeed, Gap, M, Output, Settlement
 
+LOOK_AHEAD = 500
+"""Messages pulled at once where those before were not wanted: what matches may lie behind many that do not, and each
+pull is a way to the broker and back."""
+
+LOOK_ON_SECONDS = 0.5
+"""How long a fetch looks on for more than it has found, or beyond its time for anything at all, while what comes is not
+wanted: what is there now is looked through by then, and publishers that never pause do not keep it."""
+
 RENEWALS = 3
 """Renewals in the time of a lease: two may come late before it is lost."""
 
 
 class Delivery(Struct, gc=False):
-    """One message as it was pulled. `handle` is what the source needs to settle it; None: it is settled already."""
+    """One message as it was pulled. `handle` is what the source needs to settle it; None: it is settled already.
+    `settled`: so it is, and the handle is for counting those that are not delivered."""
 
     record: StoredRecord
     topic: str
@@ -39,6 +48,7 @@ class Delivery(Struct, gc=False):
     attempt: int
     handle: Any
     priority: int = NORMAL_PRIORITY
+    settled: bool = False
 
 
 class Source(ABC):
@@ -46,6 +56,9 @@ class Source(ABC):
 
     `skipped`: messages that retention removed before they were read; `gaps`: see `spi.Feed`.
     """
+
+    keeps_places = True
+    """Whether what is given back keeps its place and its count: then what was found too much is."""
 
     def __init__(self) -> None:
         self.skipped = 0
@@ -67,6 +80,11 @@ class Source(ABC):
         """Carry out the acts and publish the outputs, all or nothing: see `spi.Feed.commit`."""
         raise UnsupportedFeature("this engine", "transactions", "publish first and ack then; the outputs may repeat")
 
+    async def take_back(self, messages: Sequence[Message]) -> bool:
+        """Give back, for others of the group, messages without a handle that nobody has seen; return False when that
+        cannot be: then they come again here."""
+        return False
+
     @abstractmethod
     async def renew(self, handles: Sequence[Any]) -> None:
         """Renew the leases of these."""
@@ -78,6 +96,8 @@ class Source(ABC):
 
 class BrokerFeed(AsyncFeed[M], Generic[M]):
     """A feed on a source."""
+
+    renew_every: float | None = None
 
     def __init__(
         self,
@@ -93,13 +113,16 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
         self._judge = judge
         self._terms = terms
         self._in_group = spec.group is not None
+        self._plain = spec.filter is None and spec.key is None
         self._leases = itertools.count(1)
         self._held: dict[int, Any] = {}
+        self._lost: dict[int, None] = {}
         self._ready: deque[M] = deque()
         self._aside: list[Act] = []
         self._again: list[tuple[float, int, M]] = []
+        self._pulling: asyncio.Timeout | None = None
+        self._leaving: asyncio.Future[None] | None = None
         self._closed = False
-        self.renew_every: float | None = None
 
     def lease(self, seconds: float) -> None:
         """Say for how long the source leases its messages."""
@@ -118,22 +141,45 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
     async def fetch(self, limit: int, timeout: float | None) -> list[M]:
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
+        wanted, lacking, look_until = limit, False, float("inf")
         while True:
             self._check()
             await self._put_aside()
-            if found := self._take(limit, loop.time()):
+            if not lacking and (found := self._take(limit, loop.time())):
                 return found
             left = None if deadline is None else max(0.0, deadline - loop.time())
-            for delivery in await self._source.pull(limit, self._until_due(left, loop.time())):
+            pulled = await self._pull(wanted, 0.0 if lacking else self._until_due(left, loop.time()))
+            ready = len(self._ready)
+            for delivery in pulled:
                 self._sort(delivery)
-            if left == 0.0 and not self._ready:
+            if self._ready or left == 0.0:
+                look_until = min(look_until, loop.time() + LOOK_ON_SECONDS)
+            looking = loop.time() < look_until
+            lacking = looking and 0 < len(self._ready) < limit and len(self._ready) - ready < len(pulled)
+            self._leave_to_others(limit)
+            if len(pulled) == wanted:
+                wanted = min(2 * wanted, max(limit, LOOK_AHEAD))
+            if left == 0.0 and not lacking and (self._ready or not pulled or not looking):
                 await self._put_aside()
                 return self._take(limit, loop.time())
+
+    async def _pull(self, limit: int, timeout: float | None) -> list[Delivery]:
+        """Pull, but end at once when something is given back that comes again by itself."""
+        try:
+            async with asyncio.timeout(None) as pulling:
+                self._pulling = pulling
+                return await self._source.pull(limit, timeout)
+        except TimeoutError:
+            if not pulling.expired():
+                raise
+            return []
+        finally:
+            self._pulling = None
 
     def _sort(self, delivery: Delivery) -> None:
         """Put a message where it belongs: to what is handed out next, or aside."""
         handle = delivery.handle
-        lease = 0 if handle is None else next(self._leases)
+        lease = 0 if handle is None or delivery.settled else next(self._leases)
         message = self._make(
             delivery.record,
             delivery.topic,
@@ -144,13 +190,26 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
             lease,
             delivery.priority,
         )
-        refused = self._judge.refuse(message, handle)
-        if refused is None:
+        plain = self._plain and delivery.attempt == 1 and delivery.record.extra is None
+        if plain or self._is_wanted(self._judge.refuse(message, handle)):
             if lease:
                 self._held[lease] = handle
             self._ready.append(message)
-        elif lease or refused.letter is not None:
+
+    def _leave_to_others(self, limit: int) -> None:
+        """Give back what was found beyond the limit, where more was looked through: the first one first, since a broker
+        may deliver them again in this order."""
+        beyond: deque[M] = deque()
+        while self._source.keeps_places and len(self._ready) > limit and self._ready[-1].lease:
+            beyond.appendleft(self._ready.pop())
+        for message in beyond:
+            self._aside.append(Act(message=message, handle=self._held.pop(message.lease), kind="release"))
+
+    def _is_wanted(self, refused: Act | None) -> bool:
+        """Whether a message is delivered; else it is put aside, if there is anything to settle or to store."""
+        if refused is not None and (refused.handle is not None or refused.letter is not None):
             self._aside.append(refused)
+        return refused is None
 
     async def _put_aside(self) -> None:
         """Settle what is not delivered. What another consumer has by now is its business."""
@@ -162,7 +221,9 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
     def _take(self, limit: int, now: float) -> list[M]:
         found: list[M] = []
         while self._again and len(found) < limit and (self._again[0][0] <= now or len(self._again) > MAX_PREFETCH):
-            found.append(heapq.heappop(self._again)[2])
+            message = heapq.heappop(self._again)[2]
+            if self._is_wanted(self._judge.refuse_expired(message, None)):
+                found.append(message)
         while self._ready and len(found) < limit:
             found.append(self._ready.popleft())
         return found
@@ -182,10 +243,11 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         self._check()
-        if not self._in_group:
-            return await self._settle_own(settlements)
+        if own := [settlement for settlement in settlements if not settlement.message.lease]:
+            await self._settle_own(own)
+        lost = [each.message for each in settlements if each.message.lease in self._lost and each.action != "ack"]
         acts = self._decide(settlements)
-        self._forget(acts, await self._source.settle(acts))
+        self._forget(acts, await self._source.settle(acts) if acts else (), lost)
 
     def _decide(self, settlements: Sequence[Settlement]) -> list[Act]:
         """Return what is to be done; what is settled already is left alone."""
@@ -196,19 +258,26 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
             if settlement.message.lease in held
         ]
 
-    def _forget(self, acts: Sequence[Act], refused: Sequence[Act]) -> None:
-        lost = [act.message for act in refused]
+    def _forget(self, acts: Sequence[Act], refused: Sequence[Act], lost: Sequence[Message] = ()) -> None:
+        """Hold these no longer; those that were refused are remembered, so that they are refused again."""
+        lost = [*lost, *(act.message for act in refused)]
         for act in acts:
             if act.kind != "extend":
                 self._held.pop(act.message.lease, None)
         for message in lost:
             self._held.pop(message.lease, None)
+            self._lost[message.lease] = None
+        while len(self._lost) > MAX_PREFETCH:
+            del self._lost[next(iter(self._lost))]
         if lost:
             raise LeaseLost(lost[0].topic, tuple(message.offset for message in lost))
 
     async def _settle_own(self, settlements: Sequence[Settlement]) -> None:
-        """What a temporary subscription gives back comes again, to itself; there is nothing to ack."""
+        """What is not leased comes again, to this feed, when it is given back; there is nothing to ack."""
         now = asyncio.get_running_loop().time()
+        back = [each for each in settlements if each.action == "release"] if self._in_group else []
+        if back and await self._source.take_back([each.message for each in back]):
+            settlements = [each for each in settlements if each.action != "release"]
         letters: list[Act] = []
         for settlement in settlements:
             terms = self._terms(settlement.message.topic)
@@ -220,6 +289,9 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
             elif act.kind in ("retry", "release"):
                 again: Message = replace(act.message, attempt=act.message.attempt + (act.kind == "retry"))
                 heapq.heappush(self._again, (now + act.seconds, next(self._leases), again))  # type: ignore[misc]
+        if self._again and self._pulling is not None:
+            self._pulling.reschedule(now)
+            self._pulling = None
         if letters:
             await self._source.settle(letters)
 
@@ -240,9 +312,11 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
             await self._source.renew(list(self._held.values()))
 
     async def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        held, self._held = self._held, {}
-        self._ready.clear()
-        await self._source.close([*held.values(), *(act.handle for act in self._aside if act.handle is not None)])
+        """Cancelled, it goes on by itself; called again, it waits for that."""
+        if self._leaving is None:
+            self._closed = True
+            held, self._held = self._held, {}
+            self._ready.clear()
+            aside = (act.handle for act in self._aside if act.handle is not None)
+            self._leaving = asyncio.ensure_future(self._source.close([*held.values(), *aside]))
+        await asyncio.shield(self._leaving)

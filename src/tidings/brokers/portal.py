@@ -7,6 +7,8 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from tidings.errors import Closed
@@ -34,6 +36,9 @@ END_SECONDS = 5.0
 
 T = TypeVar("T")
 
+Undo = Callable[[T], Coroutine[Any, Any, None]]
+"""What is done with a result that nobody waits for any more."""
+
 
 class _Loop:
     """The loop and its thread. A forked child has neither, and makes its own."""
@@ -42,11 +47,17 @@ class _Loop:
         self._guard = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._ended = False
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work in the loop and return its result. Ctrl-C here cancels it there."""
-        future = asyncio.run_coroutine_threadsafe(work, self._running())
+    def run(self, work: Coroutine[Any, Any, T], undo: Undo[T] | None = None) -> T:
+        """Do the work in the loop and return its result. Ctrl-C here cancels it there, wherever it strikes; a result
+        that came too late for that is undone."""
+        if self._ended:
+            work.close()
+            raise Closed("the program is ending")
+        future: Future[T] = Future()
         try:
+            self._running().call_soon_threadsafe(_begin, work, future, undo)
             return future.result()
         except BaseException:
             future.cancel()
@@ -56,18 +67,51 @@ class _Loop:
         with self._guard:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="tidings-loop", daemon=True)
+                self._thread = threading.Thread(target=_live, args=(self._loop,), name="tidings-loop", daemon=True)
                 self._thread.start()
             return self._loop
 
     def end(self) -> None:
         """Stop the loop before the interpreter takes its parts away."""
+        self._ended = True
         if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(END_SECONDS)
 
     def forget(self) -> None:
         self.__init__()  # type: ignore[misc]  # nothing of the parent's is usable
+
+
+def _begin(work: Coroutine[Any, Any, T], future: Future[T], undo: Undo[T] | None) -> None:
+    """Do the work for who waits for the future."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+
+    def tell(task: asyncio.Task[T]) -> None:
+        failure = Closed("the program is ending") if task.cancelled() else task.exception()
+        if not future.set_running_or_notify_cancel():
+            if undo is not None and failure is None:
+                _begin(undo(task.result()), Future(), None)
+        elif failure is not None:
+            future.set_exception(failure)
+        else:
+            future.set_result(task.result())
+
+    def cancel(future: Future[T]) -> None:
+        if future.cancelled():
+            loop.call_soon_threadsafe(task.cancel)
+
+    task.add_done_callback(tell)
+    future.add_done_callback(cancel)
+
+
+def _live(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop until it is stopped, and let its tasks end: nobody is told of those that were forgotten."""
+    loop.run_forever()
+    if tasks := asyncio.all_tasks(loop):
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(tasks))
 
 
 _loop = _Loop()
@@ -82,10 +126,10 @@ class BlockingFeed(Feed[M]):
         self._feed = feed
         self._pid = pid
 
-    def _run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def _run(self, work: Callable[[], Coroutine[Any, Any, T]], undo: Undo[T] | None = None) -> T:
         if os.getpid() != self._pid:
             raise Closed("the subscription belongs to the process this one was forked from")
-        return _loop.run(work())
+        return _loop.run(work(), undo)
 
     @property
     def renew_every(self) -> float | None:
@@ -100,7 +144,10 @@ class BlockingFeed(Feed[M]):
         return self._feed.gaps
 
     def fetch(self, limit: int, timeout: float | None) -> list[M]:
-        return self._run(lambda: self._feed.fetch(limit, timeout))
+        async def give_back(found: list[M]) -> None:
+            await self._feed.settle([Settlement(message, "release") for message in found])
+
+        return self._run(lambda: self._feed.fetch(limit, timeout), give_back)
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         self._run(lambda: self._feed.settle(settlements))
@@ -112,7 +159,7 @@ class BlockingFeed(Feed[M]):
         self._run(self._feed.renew)
 
     def close(self) -> None:
-        if os.getpid() == self._pid:
+        with suppress(Closed):  # the program is ending, and the broker sees it go; or the feed is the parent's
             self._run(self._feed.close)
 
 
@@ -134,12 +181,12 @@ class BlockingEngine:
     def capabilities(self) -> frozenset[Capability]:
         return self._engine.capabilities
 
-    def _run(self, work: Callable[[AsyncFullEngine], Coroutine[Any, Any, T]]) -> T:
+    def _run(self, work: Callable[[AsyncFullEngine], Coroutine[Any, Any, T]], undo: Undo[T] | None = None) -> T:
         if self._closed:
             raise Closed("the client is closed")
         if os.getpid() != self._pid:  # the connections are the parent's
             self._engine, self._pid = self._make(), os.getpid()
-        return _loop.run(work(self._engine))
+        return _loop.run(work(self._engine), undo)
 
     def open(self) -> None:
         self._run(lambda engine: engine.open())
@@ -160,7 +207,7 @@ class BlockingEngine:
         return self._run(lambda engine: engine.publish(topic, records, options))
 
     def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> Feed[M]:
-        feed: AsyncFeed[M] = self._run(lambda engine: engine.subscribe(spec, message_type))
+        feed: AsyncFeed[M] = self._run(lambda engine: engine.subscribe(spec, message_type), lambda feed: feed.close())
         return BlockingFeed(feed, self._pid)
 
     def admit(self, topic: str, records: Sequence[Record]) -> None:
@@ -192,7 +239,8 @@ class BlockingEngine:
 
     def close(self) -> None:
         if not self._closed and os.getpid() == self._pid:
-            self._run(lambda engine: engine.close())
+            with suppress(Closed):  # as above
+                self._run(lambda engine: engine.close())
         self._closed = True
 
 

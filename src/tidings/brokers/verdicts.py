@@ -27,6 +27,12 @@ class Letter(Struct, frozen=True):
     priority: int
 
 
+def _plain(message: Message) -> Message:
+    """Return the message as one whose data is as it was published, whatever type the reader has it in."""
+    fields = (message.record, message.topic, message.partition, message.offset, message.published_at, message.attempt)
+    return Message(*fields, message.lease, message.priority)
+
+
 class Act(Struct, frozen=True, kw_only=True):
     """What an engine is to do with one delivery.
 
@@ -54,21 +60,28 @@ class Judge:
     def refuse(self, message: Message, handle: Any) -> Act | None:
         """Return what is to be done with a message that is not delivered; None for one that is."""
         spec = self._spec
-        terms = self._terms(message.topic)
-        if message.attempt > 1 and is_exhausted(terms, message.attempt - 1):
+        if message.attempt > 1 and is_exhausted(self._terms(message.topic), message.attempt - 1):
             message.attempt -= 1  # whoever got it only to bury it has not delivered it
             return self._dead(message, handle, "retries exhausted", NEVER_SETTLED)
-        if message.expires_at is not None and message.expires_at <= self._now():
-            return self._expired(message, handle, message.attempt - 1)
+        if spec.filter is not None and not spec.filter.matches(_plain(message)):  # the group's, before the consumer's
+            return Act(message=message, handle=handle, kind="ack", count="filtered")
+        if (expired := self.refuse_expired(message, handle)) is not None:
+            return expired
         if spec.key is not None and message.key != spec.key:
             return Act(message=message, handle=handle, kind="ack", count="acked")
-        if spec.filter is not None and not spec.filter.matches(message):
-            return Act(message=message, handle=handle, kind="ack", count="filtered")
+        return None
+
+    def refuse_expired(self, message: Message, handle: Any) -> Act | None:
+        """Return the same of a message that was found worth delivering before."""
+        if message.expires_at is not None and message.expires_at <= self._now():
+            return self._expired(message, handle, message.attempt - 1)
         return None
 
     def decide(self, settlement: Settlement, handle: Any) -> Act:
         """Return what is to be done by what a consumer said."""
         message, action = settlement.message, settlement.action
+        if action == "ack":
+            return Act(message=message, handle=handle, kind="ack", count="acked")
         terms = self._terms(message.topic)
         if action == "reject":
             return self._dead(message, handle, settlement.reason or "rejected", settlement.error)
@@ -81,15 +94,14 @@ class Judge:
             if seconds is None:
                 seconds = retry_delay(terms, message.attempt, random.random())
             return Act(message=message, handle=handle, kind="retry", seconds=seconds, count="failed")
-        count = "acked" if action == "ack" else ""
-        return Act(message=message, handle=handle, kind=action, seconds=settlement.seconds or 0.0, count=count)
+        return Act(message=message, handle=handle, kind=action, seconds=settlement.seconds or 0.0)
 
     def _dead(self, message: Message, handle: Any, reason: str, error: str) -> Act:
         letter = self._letter(message, reason, error, message.attempt)
         return Act(message=message, handle=handle, kind="ack", count="dead", letter=letter)
 
     def _expired(self, message: Message, handle: Any, attempts: int) -> Act:
-        told = self._terms(message.topic).dead_letter_expired
+        told = self._spec.group is not None and self._terms(message.topic).dead_letter_expired
         letter = self._letter(message, "expired", "", attempts) if told else None
         return Act(message=message, handle=handle, kind="ack", count="expired", letter=letter)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
+from tidings.errors import DecompressionBomb, UnreadableData
 from tidings.model.codec import BYTES, JSON, TEXT, decode
 from tidings.model.compression import Compression, compress, decompress
 from tidings.model.message import StoredRecord
@@ -24,6 +25,11 @@ PUBLISHED = "Tidings-Published"
 
 OWN = frozenset({CONTENT_TYPE, CONTENT_ENCODING, MESSAGE_ID, KEY, EXPIRES, PRIORITY, PUBLISHED})
 """Headers that the library sets; the others are the user's."""
+
+USERS = "Tidings-Header-"
+"""What stands before a header of the user's that has one of these names, so that nobody takes it for the library's."""
+
+_OWN = {name.lower() for name in OWN}
 
 
 class Envelope(Struct):
@@ -44,12 +50,12 @@ def pack(data: bytes, compression: Compression | None) -> tuple[bytes, str | Non
 
 def unpack(body: bytes, envelope: Envelope, new_id: str, limit: int) -> StoredRecord:
     """Return the record of a message that was received. What names no id gets `new_id`. A body in an encoding that is
-    not known, or is not what it says, stays as it is; so does its name, in the headers."""
+    not known, or is not what it says, or is too large, stays as it is; so does its name, in the headers."""
     data, headers = body, envelope.headers
     if envelope.encoding:
         try:
             data = decompress(Compression(envelope.encoding), body, limit)
-        except ValueError:
+        except (ValueError, UnreadableData, DecompressionBomb):
             headers = {**(headers or {}), CONTENT_ENCODING: envelope.encoding}
     content_type = envelope.content_type or guess(data)
     extra = {"expires": envelope.expires} if envelope.expires is not None else None
@@ -65,8 +71,8 @@ def guess(data: bytes) -> str:
 
 def to_headers(envelope: Envelope) -> Iterator[tuple[str, str]]:
     """Yield the headers of a message, for brokers whose headers are pairs of text."""
-    if envelope.headers:
-        yield from envelope.headers.items()
+    for name, value in (envelope.headers or {}).items():
+        yield USERS + name if _is_own(name) else name, value
     own = (
         (MESSAGE_ID, envelope.id),
         (CONTENT_TYPE, envelope.content_type),
@@ -79,8 +85,13 @@ def to_headers(envelope: Envelope) -> Iterator[tuple[str, str]]:
 
 def from_headers(headers: Mapping[str, str]) -> Envelope:
     """Read the headers of a message."""
-    own = {name.lower(): value for name, value in headers.items()}
-    users = {name: value for name, value in headers.items() if name not in OWN}
+    own: dict[str, str] = {}
+    users: dict[str, str] = {}
+    for name, value in headers.items():
+        if name.lower() in _OWN:
+            own[name.lower()] = value
+        else:
+            users[name.removeprefix(USERS)] = value
     return Envelope(
         own.get(MESSAGE_ID.lower()),
         own.get(CONTENT_TYPE.lower()),
@@ -89,6 +100,10 @@ def from_headers(headers: Mapping[str, str]) -> Envelope:
         read_time(own.get(EXPIRES.lower())),
         users or None,
     )
+
+
+def _is_own(name: str) -> bool:
+    return name.lower() in _OWN or name.startswith(USERS)
 
 
 def read_time(text: str | None) -> float | None:

@@ -19,6 +19,8 @@ VERBS = {
     "groups": "tidings.cli.groups",
     "query": "tidings.cli.query.command",
     "dlq": "tidings.cli.dlq.command",
+    "mirror": "tidings.cli.mirror.command",
+    "cluster": "tidings.cli.cluster.command",
     "demo": "tidings.cli.demo.command",
     "bench": "tidings.cli.bench",
 }

@@ -11,15 +11,44 @@ from tidings.model.url import parse_url, suggestion
 
 DEFAULT_URL = "file:./.tidings"
 
-_EMBEDDED = "tidings.engines.embedded"
+_ENGINES = "tidings.engines"
+_EMBEDDED = f"{_ENGINES}.embedded"
 
-BLOCKING = {"memory": f"{_EMBEDDED}.engine:open_engine", "file": f"{_EMBEDDED}.engine:open_engine"}
+BLOCKING = {
+    "memory": f"{_EMBEDDED}.engine:open_engine",
+    "file": f"{_EMBEDDED}.engine:open_engine",
+    "amqp": f"{_ENGINES}.rabbitmq.engine:open_blocking",
+    "amqps": f"{_ENGINES}.rabbitmq.engine:open_blocking",
+    "nats": f"{_ENGINES}.nats.engine:open_blocking",
+    "redis": f"{_ENGINES}.redis.engine:open_blocking",
+    "rediss": f"{_ENGINES}.redis.engine:open_blocking",
+    "zmq+tcp": f"{_ENGINES}.zeromq.engine:open_blocking",
+    "zmq+ipc": f"{_ENGINES}.zeromq.engine:open_blocking",
+}
 """Scheme to the function that opens a blocking engine."""
 
-ASYNC = {"memory": f"{_EMBEDDED}.aio:open_engine", "file": f"{_EMBEDDED}.aio:open_engine"}
+ASYNC = {
+    "memory": f"{_EMBEDDED}.aio:open_engine",
+    "file": f"{_EMBEDDED}.aio:open_engine",
+    "amqp": f"{_ENGINES}.rabbitmq.engine:open_async",
+    "amqps": f"{_ENGINES}.rabbitmq.engine:open_async",
+    "nats": f"{_ENGINES}.nats.engine:open_async",
+    "redis": f"{_ENGINES}.redis.engine:open_async",
+    "rediss": f"{_ENGINES}.redis.engine:open_async",
+    "zmq+tcp": f"{_ENGINES}.zeromq.engine:open_async",
+    "zmq+ipc": f"{_ENGINES}.zeromq.engine:open_async",
+}
 """Scheme to the function that opens an engine for an event loop."""
 
-BROKERS: dict[str, str] = {}
+BROKERS: dict[str, str] = {
+    "amqp": "rabbitmq",
+    "amqps": "rabbitmq",
+    "nats": "nats",
+    "redis": "redis",
+    "rediss": "redis",
+    "zmq+tcp": "zeromq",
+    "zmq+ipc": "zeromq",
+}
 """Scheme to the extra of this package that brings what its engine needs."""
 
 

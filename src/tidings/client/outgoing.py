@@ -13,7 +13,7 @@ from tidings.model.capability import Capability
 from tidings.model.clock import Clock
 from tidings.model.codec import encode
 from tidings.model.compression import choose
-from tidings.model.message import Record, set_expiry
+from tidings.model.message import Message, Record, set_expiry
 from tidings.model.options import (
     MAX_BATCH_BYTES,
     MAX_HEADER_BYTES,
@@ -185,6 +185,22 @@ def _name(records: list[Record], message_ids: Sequence[str]) -> None:
     for record, message_id in zip(records, message_ids, strict=True):
         check_id(message_id)
         record.id = message_id
+
+
+def copies(engine: Target, messages: Sequence[Message]) -> dict[int, list[Record]]:
+    """Return the records that publish messages as they are, by priority, or raise the `UsageError` that says what the
+    engine cannot take."""
+    found: dict[int, list[Record]] = {}
+    for message in messages:
+        old, expires = message.record, message.expires_at
+        if len(old.data) > engine.max_message_bytes:
+            raise MessageTooLarge(len(old.data), engine.max_message_bytes)
+        demand(engine, Capability.EXPIRY, expires is not None)
+        demand(engine, Capability.PRIORITY, message.priority != NORMAL_PRIORITY)
+        extra = None if expires is None else {"expires": expires}
+        record = Record(old.id, old.content_type, old.data, old.key, old.headers, extra)
+        found.setdefault(message.priority, []).append(record)
+    return found
 
 
 def check_key(key: object, argument: str = "partition_key") -> None:

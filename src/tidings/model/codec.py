@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -12,6 +14,9 @@ from tidings.errors import UnencodableData
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 BYTES = "application/octet-stream"
+
+_FOREIGN_JSON = re.compile(r"\s*(application|text)/([^;+]*\+)?json\s*(;|$)", re.IGNORECASE)
+_FOREIGN_TEXT = re.compile(r"\s*text/(?!.*charset\s*=(?!\s*[\"']?utf-?8))", re.IGNORECASE)
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
@@ -41,15 +46,22 @@ def encode(data: Any) -> tuple[str, bytes]:
 
 
 def decode(content_type: str, data: bytes) -> Any:
-    """Return what `encode` was given. Bytes of a foreign program that are not what they claim to be stay bytes."""
+    """Return what `encode` was given. Bytes of a foreign program are read by what it calls them, such as `text/html` or
+    `application/cloudevents+json`; those that are not what they claim to be stay bytes."""
+    read = _READERS.get(content_type) or _foreign(content_type)
     try:
-        if content_type == JSON:
-            return _decode_json(data)
-        if content_type == TEXT:
-            return data.decode()
+        return read(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    return data
+        return data
+
+
+_READERS: dict[str, Callable[[bytes], Any]] = {JSON: _decode_json, TEXT: bytes.decode, BYTES: bytes}
+
+
+def _foreign(content_type: str) -> Callable[[bytes], Any]:
+    if _FOREIGN_JSON.match(content_type):
+        return _decode_json
+    return bytes.decode if _FOREIGN_TEXT.match(content_type) else bytes
 
 
 def _encode_text(text: str) -> bytes:

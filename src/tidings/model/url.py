@@ -13,11 +13,13 @@ Options = TypeVar("Options", bound=Struct)
 
 
 class URL(Struct, frozen=True):
-    """`scheme:path?options`. Printing it never shows a password."""
+    """`scheme:path?options`. Printing it never shows a password. `quoted`: the path as it was written, where something
+    in it is percent-encoded; else None."""
 
     scheme: str
     path: str
     options: dict[str, str]
+    quoted: str | None = None
 
     def __str__(self) -> str:
         before, at, after = self.path.rpartition("@")
@@ -36,7 +38,8 @@ def parse_url(text: str) -> URL:
         return URL(scheme.lower(), path, {})
     from urllib.parse import parse_qsl, unquote  # slow to load, and most URLs have nothing to unquote
 
-    return URL(scheme.lower(), unquote(path), dict(parse_qsl(query, keep_blank_values=True)))
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    return URL(scheme.lower(), unquote(path), options, path if "%" in path else None)
 
 
 def read_options(url: URL, kind: type[Options]) -> Options:

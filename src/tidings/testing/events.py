@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 import msgspec
 
-NO_PLACE: Final = -1  # the partition and offset of a receipt that names none
+NO_PLACE: Final = -1  # the partition and offset of a receipt or delivery that names none
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="event"):

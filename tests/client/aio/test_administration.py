@@ -232,8 +232,8 @@ async def test_taking_back_is_the_engines_word(client: AsyncClient, engine: Fake
     assert await client.cancel(scheduled) is True
     assert await client.cancel(Receipt("id", "a", 0, 0, Durability.OS)) is False
     assert engine.cancelled[0] is scheduled
-    engine.capabilities -= {Capability.DELAY}
-    with pytest.raises(UnsupportedFeature, match="delayed delivery"):
+    engine.capabilities -= {Capability.CANCEL}
+    with pytest.raises(UnsupportedFeature, match="taking back a scheduled message"):
         await client.cancel(scheduled)
 
 

@@ -5,13 +5,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from tests.client.conftest import Bus
 from tests.client.fakes import FakeEngine, nothing
-from tidings import AsyncClient, Closed, Durability, InvalidOption, MessageTooLarge, UsageError
+from tidings import (
+    AsyncClient,
+    Closed,
+    Durability,
+    InvalidOption,
+    Message,
+    MessageTooLarge,
+    TopicOptions,
+    UsageError,
+)
 from tidings.errors import EngineError, InvalidTopic, SchemaMismatch, StorageFull, UnsupportedFeature
 from tidings.model.capability import Capability
 from tidings.model.compression import Compression
@@ -323,3 +334,97 @@ async def test_what_was_closed_is_forgotten(client: AsyncClient, engine: FakeEng
     await asyncio.wait([asyncio.ensure_future(nothing())])
     gc.collect()
     assert [each() for each in known] == [None, None]
+
+
+async def test_entering_connects(engine: FakeEngine) -> None:
+    """So that a broker that is away is told at once, and not by the first publish."""
+    client = AsyncClient("fake:")
+    assert engine.opened == 0
+    async with client:
+        assert engine.opened == 1
+
+
+# -- forwarding
+
+
+@pytest.fixture
+async def memory() -> AsyncIterator[AsyncClient]:
+    async with AsyncClient("memory:") as client:
+        yield client
+
+
+async def received(client: AsyncClient, topic: str, count: int) -> list[Message]:
+    async with client.subscribe(topic, from_beginning=True, auto_ack=False) as subscription:
+        return list(await subscription.fetch(count, timeout=10))
+
+
+async def test_messages_are_forwarded_as_they_are(memory: AsyncClient) -> None:
+    """To another topic or bus; the receipts come in the order of the messages, whatever their priorities."""
+    await memory.publish("a", b"\xff", message_id="i0", partition_key="k", headers={"h": "v"}, ttl_seconds=60)
+    await memory.publish("a", "text", message_id="i1", priority="high", compression="zstd")
+    await memory.publish_batch("a", [{"n": 2}, None], message_ids=["i2", "i3"])
+    messages = await received(memory, "a", 4)
+    async with AsyncClient("memory:") as other:
+        receipts = await other.forward("b", messages)
+        assert [receipt.message_id for receipt in receipts] == [message.id for message in messages]
+        found = {message.id: message for message in await received(other, "b", 4)}
+        for message in messages:
+            copy = found[message.id]
+            assert (copy.record.data, copy.content_type, copy.data) == (
+                message.record.data,
+                message.content_type,
+                message.data,
+            )
+            assert (copy.key, copy.headers, copy.priority) == (message.key, message.headers, message.priority)
+            assert copy.expires_at == message.expires_at
+        (one,) = await other.forward("once", found["i0"], durability="memory")
+        assert (one.message_id, one.topic) == ("i0", "once")
+        assert await other.forward("b", []) == []
+
+
+async def test_what_is_forwarded_again_is_stored_once_where_it_is_asked_for(bus: Bus) -> None:
+    client, _ = bus
+    await client.publish_batch("a", range(3))
+    messages = await received(client, "a", 3)
+    await client.create_topic("once", TopicOptions(delivery="exactly_once"))
+    for duplicate in (False, True):
+        receipts = await client.forward("once", messages)
+        assert [receipt.duplicate for receipt in receipts] == [duplicate] * 3
+
+
+async def test_what_the_engine_cannot_take_is_refused_whole(memory: AsyncClient) -> None:
+    await memory.publish("a", b"x" * 200)
+    await memory.publish("a", 1, priority="low")
+    await memory.publish("a", 1, ttl_seconds=5)
+    large, urgent, short = await received(memory, "a", 3)
+    engine = FakeEngine()
+    target = AsyncClient(engine)
+    engine.capabilities -= {Capability.PRIORITY, Capability.EXPIRY}
+    for message, error, said in (
+        (large, MessageTooLarge, "200 bytes encoded, the limit is 100"),
+        (urgent, UnsupportedFeature, "priorities"),
+        (short, UnsupportedFeature, "expiry"),
+    ):
+        with pytest.raises(error, match=said):
+            await target.forward("b", [message])
+    with pytest.raises(InvalidTopic):
+        await target.forward("a//b", [])
+    with pytest.raises(InvalidOption, match="messages"):
+        await target.forward("b", ["no message"])  # type: ignore[list-item]
+    assert engine.published == []
+
+
+async def test_a_forward_that_fails_says_how_far_it_came(memory: AsyncClient) -> None:
+    await memory.publish("a", 1)
+    await memory.publish("a", 2, priority="high")
+    messages = await received(memory, "a", 2)
+    engine = FakeEngine()
+    engine.failures.extend([None, StorageFull("full")])
+    with pytest.raises(StorageFull) as failed:
+        await AsyncClient(engine).forward("b", messages)
+    assert failed.value.__notes__ == ["1 of 2 messages of this forward were stored before"]
+
+
+def test_what_the_engine_can_do_is_told() -> None:
+    engine = FakeEngine()
+    assert AsyncClient(engine).capabilities == engine.capabilities

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.client.conftest import Bus
+from tests.client.conftest import KINDS, Bus, open_bus
 from tests.client.fakes import FakeEngine
 from tests.conftest import wait_for
 from tidings import AsyncClient, InvalidOption, TopicNotFound, TopicOptions
@@ -178,6 +178,31 @@ async def test_some_can_be_sent_back(bus: Bus) -> None:
     assert told[-1] == PAGE_MESSAGES // 2 + 2
     assert len(told) <= 3, "a page is one transaction"
     assert await dead.count() == PAGE_MESSAGES // 2 + 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_without_transactions_they_are_published_first(kind: str) -> None:
+    """As they were; and what could not be published is still a dead letter."""
+    async with open_bus(kind, Capability.TRANSACTIONS) as (client, _):
+        headers = {"trace": "7"}
+        await bury(client, "t", [{"n": 1}], message_ids=["mine"], partition_key="k", headers=headers, priority="high")
+        assert await client.dead_letters("t").redrive() == 1
+        (message,) = await taken(client, "t")
+        assert (message.id, message.key, message.data, message.attempt) == ("mine", "k", {"n": 1}, 1)
+        assert (message.headers, message.priority) == (headers, 8)
+        assert await client.dead_letters("t").count() == 0
+
+        await client.create_topic("once", TopicOptions(delivery="exactly_once"))
+        await bury(client, "once", [1], message_ids=["mine"])
+        assert await client.dead_letters("once").redrive() == 1
+        assert [message.data for message in await taken(client, "once")] == [1]
+
+        await client.create_topic("full", TopicOptions(max_length=2))
+        await bury(client, "full", range(2))
+        await client.publish("full", "in the way")
+        with pytest.raises(TopicFull):
+            await client.dead_letters("full").redrive()
+        assert 1 <= await client.dead_letters("full").count() <= 2
 
 
 class Pauses:

@@ -14,8 +14,9 @@ from tests.client.fakes import FakeEngine, FakeFeed, nothing
 from tests.engines.hands import Hands
 from tidings import AsyncClient, AsyncSubscription, Closed, InvalidOption
 from tidings.client.aio import subscription as module
-from tidings.errors import EngineError, LeaseLost
+from tidings.errors import BrokerUnavailable, EngineError, LeaseLost
 from tidings.model.options import APPETITE_SECONDS, MAX_DELAY_SECONDS, MAX_EXTEND_SECONDS, MAX_PREFETCH
+from tidings.spi import Gap
 from tidings.testing.conformance.stage.place import until
 
 
@@ -221,13 +222,14 @@ async def test_a_slow_loop_s_acks_do_not_wait_for_it(
 class Refusals:
     """Lets the next `count` settlements fail."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, error: EngineError | None = None) -> None:
         self.left = count
+        self._error = error or EngineError("the disk is gone")
 
     async def __call__(self) -> None:
         if self.left:
             self.left -= 1
-            raise EngineError("the disk is gone")
+            raise self._error
 
 
 async def test_a_late_ack_that_failed_is_tried_again(
@@ -253,6 +255,25 @@ async def test_an_ack_that_fails_before_a_fetch_is_told_and_kept(client: AsyncCl
                 await subscription.fetch(1)
         assert [message.data for message in await subscription.fetch(1)] == [2]
         assert feed.acked == [0, 1]
+
+
+@pytest.mark.parametrize("prefetch", [1, 10])
+async def test_a_loop_outlives_a_broker_that_is_away(
+    client: AsyncClient,
+    feed: FakeFeed,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    prefetch: int,
+) -> None:
+    """Automatic acks wait for it; what may be held bounds how far the loop gets meanwhile."""
+    monkeypatch.setattr(module, "FLUSH_SECONDS", 0.001)
+    feed.put(*range(3))
+    async with consumer(client, prefetch=prefetch) as subscription:
+        feed.before_settle = Refusals(2, BrokerUnavailable("no broker"))
+        assert await read(subscription, 3) == [0, 1, 2]
+        await until(lambda: feed.acked[:2] == [0, 1])
+    assert feed.acked == [0, 1, 2]
+    assert caplog.text.count("trying again: no broker") == 2
 
 
 async def test_a_lease_that_was_lost_is_counted_and_the_loop_goes_on(
@@ -466,3 +487,11 @@ async def test_leases_are_renewed_while_something_is_held(
     count = len(asked)
     await asyncio.wait([asyncio.ensure_future(asyncio.Event().wait())], timeout=0.02)
     assert len(asked) == count
+
+
+async def test_the_gaps_are_the_feeds(client: AsyncClient, feed: FakeFeed) -> None:
+    subscription = client.subscribe("topic")
+    assert list(subscription.gaps) == []
+    feed.gaps = (Gap("the connection was lost", 1.0, 2.0),)
+    async with subscription:
+        assert list(subscription.gaps) == [Gap("the connection was lost", 1.0, 2.0)]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from tests.crash.workers.bearing import bearing, opened, patiently
 from tests.crash.workers.handling import Handler
 from tests.crash.workers.work import Stop, Work
 from tidings import Client, Subscription
 from tidings.client.blocking.delivery import Delivery
+from tidings.model.capability import Capability
 from tidings.testing import events as e
 
+SILENCE_SECONDS = 5.0  # longer than the lease of a consumer that was killed, and any delay of a retry
 HANDLERS = 3  # of a listener: as many as there are keys
 
 
@@ -26,12 +30,12 @@ def _options(work: Work) -> dict[str, Any]:
 
 def subscribe(client: Client, work: Work) -> Subscription:
     """Join the group of this work."""
-    return client.subscribe(work.topic, auto_ack=work.auto_ack, **_options(work))
+    return patiently(work, partial(client.subscribe, work.topic, auto_ack=work.auto_ack, **_options(work)))
 
 
 def consumer(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
     """Fetch and settle as a member of a group until asked to stop."""
-    with Client(work.url) as client:
+    with bearing(work), opened(work) as client:  # it may be away at the end, too
         if work.listens:
             _listen(client, work, writer, stop)
         else:
@@ -40,7 +44,8 @@ def consumer(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
 
 def _listen(client: Client, work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
     handler = Handler(work, writer)
-    with client.listen(work.topic, handler.handle, workers=1 + work.seed % HANDLERS, **_options(work)):
+    listening = partial(client.listen, work.topic, handler.handle, workers=1 + work.seed % HANDLERS, **_options(work))
+    with patiently(work, listening):
         stop.wait()
         handler.close()
 
@@ -52,7 +57,9 @@ def _fetch(client: Client, work: Work, writer: e.HistoryWriter, stop: Stop) -> N
         hand: list[Delivery] = []
         while not stop.asked:
             asked = e.now()
-            messages = subscription.fetch(max_messages=handler.rng.randint(1, most), timeout=0.05)
+            messages: list[Delivery] = []
+            with bearing(work):
+                messages = subscription.fetch(max_messages=handler.rng.randint(1, most), timeout=0.05)
             for message in messages:
                 handler.seen(message, asked, single=most == 1)
             if messages:
@@ -73,20 +80,29 @@ def drain(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
     left.
     """
     deadline = e.now() + int(work.drain_seconds * 1e9)
-    with Client(work.url) as client, subscribe(client, work) as subscription:
-        handler = Handler(work, writer, subscription)
+    with opened(work) as client, subscribe(client, work) as subscription:
+        handler, came = Handler(work, writer, subscription), e.now()
         while e.now() < deadline:
             asked = e.now()
-            messages = subscription.fetch(max_messages=500, timeout=work.quiet_seconds)
+            messages, answered = list[Delivery](), False
+            with bearing(work):
+                messages = subscription.fetch(max_messages=500, timeout=work.quiet_seconds)
+                answered = True
             for message in messages:
                 handler.seen(message, asked)
             handler.settle(messages)
-            if not messages and _nothing_left(client, work):
-                writer.append(e.Drained(at=e.now(), group=work.group))
-                return
-        raise TimeoutError(f"not drained in {work.drain_seconds:g} s: {client.groups(work.topic)}")
+            came = e.now() if messages or not answered else came
+            with bearing(work):
+                if answered and not messages and _nothing_left(client, work, came):
+                    writer.append(e.Drained(at=e.now(), group=work.group))
+                    return
+        left = client.groups(work.topic) if work.can(Capability.LAG) else "an unknown number"
+        raise TimeoutError(f"not drained in {work.drain_seconds:g} s: {left}")
 
 
-def _nothing_left(client: Client, work: Work) -> bool:
-    statistics = client.statistics(work.topic)
-    return statistics.scheduled == 0 and client.get_consumer_lag(work.topic, work.group) == 0
+def _nothing_left(client: Client, work: Work, came: int) -> bool:
+    """Where the engine does not know, it is believed when nothing has come for long."""
+    if not work.can(Capability.LAG):
+        return e.now() - came > SILENCE_SECONDS * 1e9
+    scheduled = client.statistics(work.topic).scheduled if work.can(Capability.STATISTICS) else 0
+    return scheduled == 0 and client.get_consumer_lag(work.topic, work.group) == 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from tests.crash.workers.bearing import opened
 from tests.crash.workers.filters import matches_of
 from tests.crash.workers.work import (
     OUTPUTS,
@@ -19,6 +20,7 @@ from tests.crash.workers.work import (
 )
 from tidings import Client, TopicNotFound, TopicOptions
 from tidings.client.blocking.dead_letters import DeadMessage
+from tidings.model.capability import Capability
 from tidings.model.dead_letter import story_of
 from tidings.testing import events as e
 
@@ -29,7 +31,7 @@ DEAD_LETTERS = "dead-letters/"
 def setup(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
     """Make the topics and their groups (`group` holds the names for the main topic, with commas)."""
     dying = "dying" in work.policies
-    with Client(work.url) as client:
+    with opened(work) as client:
         client.create_topic(work.topic, options_of(work))
         retries = work.retries if dying else None
         declared = e.Declared(
@@ -50,7 +52,7 @@ def _open(client: Client, writer: e.HistoryWriter, topic: str, group: str, filte
 
 def census(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
     """Write down what the bus says of itself; the age of what is left is not a part of its state."""
-    with Client(work.url) as client:
+    with opened(work) as client:
         listed = {f"topic {info.name}": repr(info) for info in client.topics()}
         for info in client.groups():
             listed[f"group {info.group} on {info.topic}"] = repr(msgspec.structs.replace(info, lag_seconds=0.0))
@@ -59,9 +61,10 @@ def census(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
 
 def account(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
     """Write down the counts of all groups, what waits for its time, and the dead letters, those sent back included."""
-    with Client(work.url) as client:
-        for topic in [info.name for info in client.topics()]:
-            _count(client, writer, topic)
+    with opened(work) as client:
+        if work.can(Capability.STATISTICS):
+            for topic in [info.name for info in client.topics()]:
+                _count(client, writer, topic)
         if "dying" in work.policies:
             _bury(client, work, writer)
 
@@ -113,7 +116,7 @@ def redriver(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
 
     When it comes to its end, all that this one and its killed predecessors began to send back is in the topic.
     """
-    with Client(work.url) as client:
+    with opened(work) as client:
         letters = client.dead_letters(work.topic)
         try:
             letters.purge(filter=lambda dead: dead.story.group != VICTIMS)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from tests.crash.workers.bearing import bearing
 from tests.crash.workers.publishing import Terms, announce
 from tests.crash.workers.work import OUTPUTS, VICTIMS, Work, body_of, hash_of
 from tidings import LeaseLost, Message, Subscription
@@ -138,26 +139,30 @@ class Handler:
 
     def _attempt(self, message: Delivery, settle: Callable[[], None]) -> bool:
         try:
-            settle()
+            with bearing(self.work):
+                settle()
+                return True
         except LeaseLost:
             self.writer.append(e.AckRefused(at=e.now(), id=self.id_of(message), **self.names))
-            return False
-        return True
+        return False
 
     def ack_together(self, messages: Sequence[Delivery]) -> None:
         """Ack all in one call."""
         assert self.subscription is not None
         for message in messages:
             self.acking(message)
-        lost: list[Delivery] = []
+        lost, unsure = list[Delivery](), True
         try:
-            self.subscription.ack(messages)
+            with bearing(self.work):
+                self.subscription.ack(messages)
+                unsure = False
         except LeaseLost as error:
+            unsure = False
             lost = [message for message in messages if message.offset in error.offsets]
             if len(lost) == len(error.offsets):  # else the same offset in several logs: unknown which
                 for message in lost:
                     self.writer.append(e.AckRefused(at=e.now(), id=self.id_of(message), **self.names))
-        self._acked([message for message in messages if message not in lost])
+        self._acked([message for message in messages if message not in lost and not unsure])
 
     def acking(self, message: Delivery) -> None:
         """Write down that the message is to be acked, by itself or by the bus."""
@@ -187,22 +192,22 @@ class Handler:
         made = messages[0].transaction() if single else self.subscription.transaction(messages)
         fields = {"transaction": name, **self.names}
         try:
-            with made as transaction:
-                outputs = sum(self.rng.randint(0, 2) for _ in messages)
-                for number in range(min(outputs, MOST_OUTPUTS)):
-                    self._output(transaction, name, f"{name}>{number}")
-                transaction.ack()
-                if given_up:
-                    raise GivenUp
-                inputs = tuple(self.id_of(message) for message in messages)
-                self.writer.append(e.CommitInvoked(at=e.now(), inputs=inputs, **fields))
+            with bearing(self.work):
+                with made as transaction:
+                    outputs = sum(self.rng.randint(0, 2) for _ in messages)
+                    for number in range(min(outputs, MOST_OUTPUTS)):
+                        self._output(transaction, name, f"{name}>{number}")
+                    transaction.ack()
+                    if given_up:
+                        raise GivenUp
+                    inputs = tuple(self.id_of(message) for message in messages)
+                    self.writer.append(e.CommitInvoked(at=e.now(), inputs=inputs, **fields))
+                self.writer.append(e.CommitOk(at=e.now(), **fields))
         except GivenUp:
             self._nack_all(messages)
         except LeaseLost:
             self.writer.append(e.CommitRefused(at=e.now(), **fields))
             self._nack_all(messages)
-        else:
-            self.writer.append(e.CommitOk(at=e.now(), **fields))
 
     def _output(self, transaction: Any, name: str, message_id: str) -> None:
         delay = 0.05 if "timed" in self.work.policies and self.rng.random() < 0.2 else None

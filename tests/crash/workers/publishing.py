@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from tests.crash.workers.bearing import bearing, breathe, opened
 from tests.crash.workers.filters import Body, matches_of
 from tests.crash.workers.work import (
     FAR_SECONDS,
@@ -59,7 +60,7 @@ def publisher(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
     """Publish until asked to stop or `messages` are out."""
     rng = random.Random(work.seed)
     number = 0
-    with Client(work.url) as client:
+    with opened(work) as client:
         if "once" in work.policies:
             repeat(client, work, writer, rng)
         while not stop.asked and number < work.messages:
@@ -72,7 +73,7 @@ def publisher(work: Work, writer: e.HistoryWriter, stop: Stop) -> None:
             if "once" in work.policies and terms.topic == work.topic and rng.random() < 0.1:
                 publish(client, work, writer, terms, ids)
             if terms.topic == SOMEDAY and rng.random() < 0.5:
-                cancel(client, writer, ids, receipts)
+                cancel(client, work, writer, ids, receipts)
             number += count
 
 
@@ -117,8 +118,10 @@ def publish(client: Client, work: Work, writer: e.HistoryWriter, terms: Terms, i
             receipts = client.publish_batch(terms.topic, bodies, message_ids=ids, **terms.options())
     except PublishFailed as error:
         _record_all(writer, e.Failed, ids, error)
+        breathe(work)
     except PublishUnknown as error:
         _record_all(writer, e.Unknown, ids, error)
+        breathe(work)
     else:
         _record_receipts(writer, terms, ids, receipts)
         return receipts
@@ -170,12 +173,13 @@ def _record_receipts(writer: e.HistoryWriter, terms: Terms, ids: list[str], rece
         )
 
 
-def cancel(client: Client, writer: e.HistoryWriter, ids: list[str], receipts: list[Receipt]) -> None:
+def cancel(client: Client, work: Work, writer: e.HistoryWriter, ids: list[str], receipts: list[Receipt]) -> None:
     """Take scheduled messages back."""
     for each, receipt in zip(ids, receipts, strict=False):
         writer.append(e.CancelInvoked(at=e.now(), id=each))
-        done = client.cancel(receipt)
-        writer.append(e.CancelOk(at=e.now(), id=each, done=done))
+        with bearing(work):
+            done = client.cancel(receipt)
+            writer.append(e.CancelOk(at=e.now(), id=each, done=done))
 
 
 # -- a publisher that dies while it writes

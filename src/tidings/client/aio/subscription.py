@@ -14,7 +14,7 @@ from tidings.client import outgoing
 from tidings.client.aio import runtime
 from tidings.client.aio.delivery import AsyncDelivery
 from tidings.client.aio.transaction import AsyncTransaction
-from tidings.errors import Closed, InvalidOption, LeaseLost
+from tidings.errors import BrokerUnavailable, Closed, InvalidOption, LeaseLost
 from tidings.model.capability import Capability
 from tidings.model.message import Message
 from tidings.model.options import (
@@ -238,7 +238,7 @@ class AsyncSubscription:
         """Fetch from the feed, keeping what is held within the prefetch."""
         feed = self._feed or await self.open()
         if self._done:
-            await self._flush()
+            await self._flush_if_it_can()
         if self.in_group:
             if self._unsettled >= self._spec.prefetch:
                 timeout = await self._wait_for_room(timeout)
@@ -268,7 +268,7 @@ class AsyncSubscription:
                 if self.is_closed():
                     raise Closed("the subscription is closed")
                 if self._done:
-                    await self._flush()
+                    await self._flush_if_it_can()
                 if self._unsettled >= self._spec.prefetch:
                     await self._room.wait(left)
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -439,6 +439,15 @@ class AsyncSubscription:
                 raise
         finally:
             self._flushing.release()
+
+    async def _flush_if_it_can(self) -> None:
+        """Ack what is done before more is fetched. While a broker is away that is tried again later: the loop goes on,
+        with what may be held in hand, and ends for no reason of its own."""
+        try:
+            await self._flush()
+        except BrokerUnavailable as error:
+            runtime.log().warning("recording acks failed, trying again: %s", error)
+            self._later.arm()
 
     async def _flush_last(self) -> None:
         """Ack what is done when leaving; there is nothing to ack with once the feed is closed."""

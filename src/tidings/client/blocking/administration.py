@@ -34,6 +34,11 @@ class Administration:
 
     _engine: FullEngine
 
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What the engine can do; of a broker, once it is connected. What it cannot do raises `UnsupportedFeature`."""
+        return self._engine.capabilities
+
     # -- topics and groups
 
     def create_topic(self, name: str, options: TopicOptions | None = None) -> TopicInfo:
@@ -121,6 +126,7 @@ class Administration:
 
         Raises `GroupNotFound` when the group collects from none of them.
         """
+        outgoing.demand(self._engine, Capability.LAG)
         pattern = Pattern.parse(topic)
         lags = [
             found.lag

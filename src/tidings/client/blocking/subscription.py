@@ -15,7 +15,7 @@ from tidings.client import outgoing
 from tidings.client.blocking import runtime
 from tidings.client.blocking.delivery import Delivery
 from tidings.client.blocking.transaction import Transaction
-from tidings.errors import Closed, InvalidOption, LeaseLost
+from tidings.errors import BrokerUnavailable, Closed, InvalidOption, LeaseLost
 from tidings.model.capability import Capability
 from tidings.model.message import Message
 from tidings.model.options import (
@@ -239,7 +239,7 @@ class Subscription:
         """Fetch from the feed, keeping what is held within the prefetch."""
         feed = self._feed or self.open()
         if self._done:
-            self._flush()
+            self._flush_if_it_can()
         if self.in_group:
             if self._unsettled >= self._spec.prefetch:
                 timeout = self._wait_for_room(timeout)
@@ -269,7 +269,7 @@ class Subscription:
                 if self.is_closed():
                     raise Closed("the subscription is closed")
                 if self._done:
-                    self._flush()
+                    self._flush_if_it_can()
                 if self._unsettled >= self._spec.prefetch:
                     self._room.wait(left)
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -438,6 +438,15 @@ class Subscription:
                 raise
         finally:
             self._flushing.release()
+
+    def _flush_if_it_can(self) -> None:
+        """Ack what is done before more is fetched. While a broker is away that is tried again later: the loop goes on,
+        with what may be held in hand, and ends for no reason of its own."""
+        try:
+            self._flush()
+        except BrokerUnavailable as error:
+            runtime.log().warning("recording acks failed, trying again: %s", error)
+            self._later.arm()
 
     def _flush_last(self) -> None:
         """Ack what is done when leaving; there is nothing to ack with once the feed is closed."""

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from tidings.testing.conformance.stage.case import missing
-from tidings.testing.conformance.stage.place import KINDS, Place, Subject, examine
-from tidings.testing.conformance.stage.plugin import LEFT_OUT
-
-DEFAULT_URLS = ("memory:", "file:")
+from tidings.testing.conformance.stage.place import KINDS, Place, Subject
+from tidings.testing.conformance.stage.plugin import LEFT_OUT, MISSING
+from tidings.testing.conformance.stage.subjects import subjects
 
 _subjects = pytest.StashKey[list[Subject]]()
 
 
 def _examined(config: pytest.Config) -> list[Subject]:
     if _subjects not in config.stash:
-        urls = config.getoption("--engine-url") or DEFAULT_URLS
-        with tempfile.TemporaryDirectory() as folder:
-            config.stash[_subjects] = [examine(url, Path(folder)) for url in urls]
+        config.stash[_subjects] = subjects(config, config.getoption("--engine-url"), config.stash[MISSING])
     return config.stash[_subjects]
 
 
@@ -40,9 +36,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept, dropped = [], []
     for item in items:
         lacks = _lacks(item)
-        if lacks:
+        if lacks is not None:
             dropped.append(item)
-            config.stash[LEFT_OUT][f"{item.nodeid}: needs {', '.join(lacks)}"] = None
+            config.stash[LEFT_OUT][item.nodeid] = lacks
         else:
             kept.append(item)
     if dropped:
@@ -50,13 +46,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = kept
 
 
-def _lacks(item: pytest.Item) -> list[str]:
+def _lacks(item: pytest.Item) -> tuple[str, tuple[str, ...]] | None:
+    """Return the engine of a case and what it lacks; None when the case applies."""
     marker = item.get_closest_marker("needs")
     callspec = getattr(item, "callspec", None)
     if marker is None or callspec is None or "place" not in callspec.params:
-        return []
+        return None
     subject, _ = callspec.params["place"]
-    return [capability.value for capability in missing(marker.args, subject.capabilities)]
+    lacks = tuple(capability.value for capability in missing(marker.args, subject.capabilities))
+    return (subject.name, lacks) if lacks else None
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from tidings import AsyncClient, AsyncSubscription, Client, Closed
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.cancelling import MOMENTS, Cancelled, at_every_await
 from tidings.testing.conformance.stage.case import case
+from tidings.testing.conformance.stage.consuming import lag_is, standing, told
 from tidings.testing.conformance.stage.place import Place, data, expect_nothing, take, until
 
 QUICK_SECONDS = 5.0
@@ -33,7 +34,7 @@ def manual(place: Place, client: AsyncClient) -> AsyncSubscription:
 @asynccontextmanager
 async def traffic(place: Place) -> AsyncIterator[None]:
     """A thread of the same process uses the bus without a pause, so that calls of the loop have to wait for it."""
-    topic, group = place.topic("traffic"), place.group("traffic")
+    topic, group = place.topic("traffic"), place.group("traffic") if place.stores else None
     ending, begun = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -92,7 +93,7 @@ async def test_a_cancelled_fetch_gives_back_what_it_took(place: Place, moment: s
             call = Cancelled(subscription.fetch(1, timeout=None), at, moment)
             await call.wait()
             found = call.result if not call.happened else await take(other, 1, within=QUICK_SECONDS)
-            assert [(message.data, message.attempt) for message in found] == [(at, 1)]
+            assert told(place, found) == [(at, 1)]
             await found[0].ack()
             return call.reached
 
@@ -116,7 +117,7 @@ async def test_a_cancelled_wait_for_messages_takes_none(place: Place, moment: st
             await waiting
             found = [] if call.happened else call.result
             found = found or await take(subscription, 1, within=QUICK_SECONDS)
-            assert [(message.data, message.attempt) for message in found] == [(at, 1)]
+            assert told(place, found) == [(at, 1)]
             await found[0].ack()
             return call.reached
 
@@ -167,7 +168,7 @@ async def test_a_cancelled_ack_is_an_ack_or_none(place: Place, moment: str) -> N
 
         await at_every_await(ack, ROUNDS)
         await expect_nothing(subscription)
-    assert await client.get_consumer_lag(place.topic(), place.group()) == 0
+    assert await lag_is(place, client, 0)
 
 
 @moments
@@ -188,12 +189,12 @@ async def test_a_cancelled_close_still_lets_go(place: Place, moment: str) -> Non
             await subscription.close()
             async with manual(place, client) as heir:
                 (held,) = await take(heir, 1, within=QUICK_SECONDS)
-                assert (held.data, held.attempt) == ([at, "held"], 1)
+                assert told(place, [held]) == [([at, "held"], 1)]
                 await held.ack()
             return call.reached
 
         await at_every_await(close, ROUNDS)
-    (info,) = await client.groups(place.topic())
+    info = await standing(place, client)
     assert (info.lag, info.consumers) == (0, ())
 
 
@@ -231,7 +232,7 @@ async def test_a_cancelled_client_close_can_be_finished(place: Place, moment: st
         client = place.client()
         subscription = manual(place, client)
         (message,) = await take(subscription, 1, within=QUICK_SECONDS)
-        assert (message.data, message.attempt) == ("x", 1)
+        assert told(place, [message]) == [("x", 1)]
         call = Cancelled(client.close(), at, moment)
         await call.wait()
         await client.close()
@@ -267,7 +268,7 @@ async def test_a_cancelled_loop_releases_its_message(place: Place, auto_ack: boo
     async with manual(place, client) as heir:
         found = await take(heir, 8, within=QUICK_SECONDS)
         assert time.monotonic() - cancelled < QUICK_SECONDS
-        assert sorted((message.data, message.attempt) for message in found) == [(n, 1) for n in range(12, 20)]
+        assert sorted(told(place, found)) == [(n, 1) for n in range(12, 20)]
         await expect_nothing(heir)
     await asyncio.wait([task])
     assert task.cancelled()

@@ -11,6 +11,7 @@ import pytest
 from tidings import AsyncClient, AsyncSubscription, InvalidOption, LeaseLost, TopicOptions
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.case import case
+from tidings.testing.conformance.stage.consuming import lag_is, standing, told
 from tidings.testing.conformance.stage.place import Place, data, expect_nothing, take, until
 
 
@@ -39,7 +40,7 @@ async def test_an_acked_message_never_comes_again(place: Place) -> None:
         await expect_nothing(subscription)
     async with manual(place, client) as subscription:
         await expect_nothing(subscription)
-    assert await client.get_consumer_lag(place.topic(), place.group()) == 0
+    assert await lag_is(place, client, 0)
 
 
 @case(Capability.GROUPS)
@@ -85,7 +86,7 @@ async def test_a_nacked_message_may_go_to_another_consumer(place: Place) -> None
         waiting = asyncio.ensure_future(take(other, 1))
         await message.nack(delay_seconds=0)
         (again,) = await waiting
-        assert (again.data, again.attempt) == ("x", 2)
+        assert told(place, [again]) == [("x", 2)]
         await again.ack()
 
 
@@ -133,7 +134,7 @@ async def test_a_dead_message_is_given_up_and_counted(place: Place) -> None:
         await expect_nothing(subscription)
     async with manual(place, client) as subscription:
         await expect_nothing(subscription)
-    (info,) = await client.groups(place.topic())
+    info = await standing(place, client)
     assert (info.lag, info.dead, info.skipped) == (0, 1, 0)
 
 
@@ -144,7 +145,7 @@ async def test_failures_hold_nobody_up(place: Place) -> None:
     await fill(place, client, range(100))
     async with manual(place, client) as subscription:
         for message in await take(subscription, 2):
-            await message.nack(delay_seconds=0.2)
+            await message.nack(delay_seconds=1)
         rest = await take(subscription, 98)
         assert data(rest) == list(range(2, 100))
         await subscription.ack(rest)
@@ -227,7 +228,7 @@ async def test_a_lease_has_one_holder(place: Place) -> None:
         await expect_nothing(quick)
         statistics = slow.statistics()
         assert (statistics.lost, statistics.acked, statistics.held) == (1, 1, 0)
-    assert await client.get_consumer_lag(place.topic(), place.group()) == 0
+    assert await lag_is(place, client, 0)
 
 
 @case(Capability.GROUPS)
@@ -270,17 +271,17 @@ async def test_asking_for_the_next_acks_the_one_before(place: Place) -> None:
         async for message in subscription:
             if message.data == 2:
                 break
-    assert await client.get_consumer_lag(place.topic(), place.group()) == 6
+    assert await lag_is(place, client, 6)
     async with client.subscribe(place.topic(), **options) as subscription:
         assert data(await take(subscription, 1)) == [3]
         assert data(await take(subscription, 2)) == [4, 5]
         await until(lambda: lag_is(place, client, 5))
-    assert await client.get_consumer_lag(place.topic(), place.group()) == 3
+    assert await lag_is(place, client, 3)
     async with client.subscribe(place.topic(), **options) as subscription:
         async for batch in subscription.batches(max_messages=2):
             if batch[-1].data == 8:
                 break
-    assert await client.get_consumer_lag(place.topic(), place.group()) == 0
+    assert await lag_is(place, client, 0)
 
 
 @case(Capability.GROUPS)
@@ -293,11 +294,7 @@ async def test_a_long_handler_does_not_hold_back_earlier_acks(place: Place) -> N
             if message.data == 30:
                 await until(lambda: lag_is(place, client, 20), within=5)
                 break
-    assert await client.get_consumer_lag(place.topic(), place.group()) == 19
-
-
-async def lag_is(place: Place, client: AsyncClient, wanted: int) -> bool:
-    return await client.get_consumer_lag(place.topic(), place.group()) == wanted
+    assert await lag_is(place, client, 19)
 
 
 async def fail_at(place: Place, client: AsyncClient, value: Any, error: BaseException) -> None:
@@ -317,8 +314,8 @@ async def test_an_exception_nacks_what_was_handed_out(place: Place) -> None:
         await fail_at(place, client, 2, RuntimeError("as the case wants it"))
     left = time.monotonic()
     async with manual(place, client) as subscription:
-        assert [(m.data, m.attempt) for m in await take(subscription, 2)] == [(3, 1), (4, 1)]
-        assert [(m.data, m.attempt) for m in await take(subscription, 1)] == [(2, 2)]
+        assert told(place, await take(subscription, 2)) == [(3, 1), (4, 1)]
+        assert told(place, await take(subscription, 1)) == [(2, 2)]
         assert time.monotonic() - left >= 0.2
 
 
@@ -330,7 +327,7 @@ async def test_an_interruption_gives_back_what_was_handed_out(place: Place) -> N
     with pytest.raises(KeyboardInterrupt):
         await fail_at(place, client, 1, KeyboardInterrupt())
     async with manual(place, client) as subscription:
-        assert [(m.data, m.attempt) for m in await take(subscription, 2)] == [(1, 1), (2, 1)]
+        assert told(place, await take(subscription, 2)) == [(1, 1), (2, 1)]
 
 
 @case(Capability.GROUPS)
@@ -344,7 +341,7 @@ async def test_what_is_not_acked_by_hand_is_given_back(place: Place) -> None:
                 break
             await message.ack()
     async with manual(place, client) as subscription:
-        assert [(m.data, m.attempt) for m in await take(subscription, 2)] == [(1, 1), (2, 1)]
+        assert told(place, await take(subscription, 2)) == [(1, 1), (2, 1)]
 
 
 @case(Capability.GROUPS)
@@ -361,7 +358,7 @@ async def test_a_message_settled_in_a_loop_stays_so(place: Place) -> None:
             if len(seen) == 4:
                 break
     assert sorted(seen) == [(0, 1), (1, 1), (1, 2), (2, 1)]
-    assert await client.get_consumer_lag(place.topic(), place.group()) == 0
+    assert await lag_is(place, client, 0)
 
 
 @case(Capability.GROUPS)
@@ -382,4 +379,4 @@ async def test_a_handler_that_fails_gets_the_message_again(place: Place) -> None
     assert seen[-1] == (2, 2)
     assert sorted(seen) == [(0, 1), (1, 1), (2, 1), (2, 2), (3, 1), (4, 1)]
     assert listener.failed == 1
-    assert await client.get_consumer_lag(place.topic(), place.group()) == 0
+    assert await lag_is(place, client, 0)

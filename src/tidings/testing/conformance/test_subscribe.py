@@ -21,14 +21,15 @@ from tidings import (
 )
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.case import case
-from tidings.testing.conformance.stage.place import Place, data, expect_nothing, take, until
+from tidings.testing.conformance.stage.place import SECONDS, Place, data, expect_nothing, take, until
 
 
 @case()
 async def test_everybody_sees_everything(place: Place) -> None:
     """Each temporary subscription gets every message, of every client, from the moment it is open."""
     clients = [place.client(), place.client()]
-    await clients[0].publish(place.topic(), "before")
+    if place.stores:  # else it may be under way for longer
+        await clients[0].publish(place.topic(), "before")
     async with (
         clients[0].subscribe(place.topic()) as first,
         clients[1].subscribe(place.topic()) as second,
@@ -37,7 +38,9 @@ async def test_everybody_sees_everything(place: Place) -> None:
         for number in range(50):
             await clients[number % 2].publish(place.topic(), number)
         for subscription in (first, second, third):
-            assert data(await take(subscription, 50)) == list(range(50))
+            found = data(await take(subscription, 50))
+            assert found == list(range(50)) if place.stores else sorted(found) == list(range(50))
+            assert [number for number in found if number % 2] == list(range(1, 50, 2))
             await expect_nothing(subscription)
 
 
@@ -205,8 +208,9 @@ async def test_fetch_waits_no_longer_than_told(place: Place) -> None:
         await client.publish(place.topic(), 1)
         assert data(await waiting) == [1]
         await client.publish_batch(place.topic(), range(8))
-        assert data(await subscription.fetch(5, timeout=0)) == [0, 1, 2, 3, 4]
-        assert data(await take(subscription, 3)) == [5, 6, 7]
+        first = data(await subscription.fetch(5, timeout=0 if place.stores else SECONDS))
+        assert len(first) == 5 if place.stores else 1 <= len(first) <= 5
+        assert first + data(await take(subscription, 8 - len(first))) == list(range(8))
 
 
 @case()
@@ -326,7 +330,7 @@ async def test_topics_are_made_listed_and_dropped(place: Place) -> None:
         place.topic("a"),
         place.topic("b"),
     ]
-    assert (await client.describe_topic(place.topic("a"))).messages == 1
+    assert (await client.describe_topic(place.topic("a"))).messages == place.messages(1)
     await client.drop_topic(place.topic("a"))
     for call in (client.describe_topic, other.describe_topic, client.drop_topic):
         with pytest.raises(TopicNotFound):

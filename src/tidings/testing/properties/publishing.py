@@ -169,4 +169,4 @@ def placed(history: History) -> Iterator[Receipt | Delivered]:
     """Every event that names the place of a message."""
     for publish in history.publishes.values():
         yield from (receipt for receipt in publish.receipts if receipt.offset != NO_PLACE)
-    yield from deliveries(history)
+    yield from (delivered for delivered in deliveries(history) if delivered.offset != NO_PLACE)

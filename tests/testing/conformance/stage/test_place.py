@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,35 @@ from tidings.testing.conformance.stage.place import KINDS, Place, data, examine,
 KIND = pytest.mark.parametrize("kind", KINDS)
 
 
-def test_embedded_urls_are_fresh_and_others_stay(tmp_path: Path) -> None:
+def test_embedded_urls_are_fresh(tmp_path: Path) -> None:
     first, second = fresh_url("memory:", tmp_path), fresh_url("memory:", tmp_path)
     assert first != second
     assert first.startswith("memory:")
     assert fresh_url("file:", tmp_path).startswith(f"file:{tmp_path}/")
     assert fresh_url("file:/there?durability=os", tmp_path).startswith("file:/there/")
     assert fresh_url("file:/there?durability=os", tmp_path).endswith("?durability=os")
-    assert fresh_url("nats://host:1/?a=b", tmp_path) == "nats://host:1/?a=b"
+
+
+@pytest.mark.parametrize(
+    ("url", "pattern"),
+    [
+        ("nats://host:1,other:2?a=b", r"nats://host:1,other:2/\w{32}\?a=b"),
+        ("nats://host:1/", r"nats://host:1/\w{32}"),
+        ("redis://host:1/0", r"redis://host:1/0\?prefix=\w{32}"),
+        ("redis://host:1?a=b", r"redis://host:1\?a=b&prefix=\w{32}"),
+    ],
+)
+def test_urls_of_brokers_are_fresh(tmp_path: Path, url: str, pattern: str) -> None:
+    found = {fresh_url(url, tmp_path) for _ in range(2)}
+    assert len(found) == 2
+    assert all(re.fullmatch(pattern, each) for each in found), found
+
+
+@pytest.mark.parametrize(
+    "url", ["nats://host:1/bus?a=b", "redis://host:1?prefix=p", "amqp://host:1/", "zmq+tcp://host:1?a=b"]
+)
+def test_a_bus_that_is_named_stays(tmp_path: Path, url: str) -> None:
+    assert fresh_url(url, tmp_path) == url
 
 
 def test_an_engine_says_what_it_is(tmp_path: Path) -> None:

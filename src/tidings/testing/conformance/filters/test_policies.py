@@ -14,7 +14,16 @@ from tidings import AsyncClient, AsyncSubscription, TopicOptions
 from tidings.errors import TopicFull
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.case import case
-from tidings.testing.conformance.stage.consuming import AT_ONCE, expect_end, expect_no_more, manual, standing
+from tidings.testing.conformance.stage.consuming import (
+    AT_ONCE,
+    counted,
+    expect_end,
+    expect_no_more,
+    manual,
+    patience,
+    standing,
+    told,
+)
 from tidings.testing.conformance.stage.place import SECONDS, Place, data, expect_nothing, take, until
 
 FILTERS = (Capability.FILTERS, Capability.GROUPS)
@@ -44,11 +53,12 @@ async def drain(place: Place, client: AsyncClient, *subscriptions: AsyncSubscrip
     found: list[list[Any]] = [[] for _ in subscriptions]
 
     async def is_empty() -> bool:
+        before = sum(map(len, found))
         for subscription, mine in zip(subscriptions, found):
-            more = await subscription.fetch(5, timeout=0.01)
+            more = await subscription.fetch(5, timeout=patience(place))
             await subscription.ack(more)
             mine.extend(more)
-        return (await standing(place, client)).lag == 0
+        return sum(map(len, found)) == before and (await standing(place, client)).lag == 0
 
     await until(is_empty)
     return found
@@ -112,7 +122,8 @@ async def test_groups_filter_all_partitions_and_later_topics(place: Place) -> No
             places[message.topic, message.partition].append(message.offset)
         assert all(offsets == sorted(offsets) for offsets in places.values())
         await expect_no_more(client, subscription, place.topic("t/new"), 3)
-    assert sum(info.filtered for info in await client.groups() if info.group == place.group()) == 120
+    infos = [counted(place, info) for info in await client.groups() if info.group == place.group()]
+    assert sum(info.filtered for info in infos) == 120
 
 
 @case(*FILTERS, Capability.ORDERING, Capability.PARTITIONS)
@@ -173,7 +184,9 @@ async def test_at_most_once_acks_what_matches_when_it_is_fetched(place: Place) -
                 break
     assert seen == [15, 18, 21, 24]
     async with manual(place, client) as subscription:
-        assert data(await take(subscription, 11)) == [*range(27, 60, 3)]
+        rest = data(await take(subscription, 11))
+        assert sorted(rest) == [*range(27, 60, 3)]
+        assert rest == sorted(rest) or Capability.EXACT_ATTEMPTS not in place.subject.capabilities
         assert await subscription.fetch(1, timeout=0) == []
     await expect_end(place, client)
     assert await counts(place, client) == (0, 20, 0, 0, 40)
@@ -232,7 +245,7 @@ async def test_transactions_go_from_filter_to_filter(place: Place) -> None:
     async with client.subscribe(place.topic("out"), consumer_group=place.group("out")) as subscription:
         assert sorted(data(await take(subscription, 2))) == [0, 6]
         await expect_no_more(client, subscription, place.topic("out"), 2)
-    (info,) = await client.groups(place.topic("out"))
+    (info,) = [counted(place, info) for info in await client.groups(place.topic("out"))]
     assert (info.filtered, info.lag) == (2, 0)
 
 
@@ -259,7 +272,7 @@ async def test_only_what_matches_can_die(place: Place) -> None:
             assert sorted(data(await take(undertaker, 2))) == [3, 9]
         assert await dead.redrive() == 4
         found = await take(subscription, 4)
-        assert sorted((message.data, message.attempt) for message in found) == [(0, 1), (3, 1), (6, 1), (9, 1)]
+        assert sorted(told(place, found)) == [(0, 1), (3, 1), (6, 1), (9, 1)]
         await subscription.ack(found)
     assert await counts(place, client) == (0, 4, 4, 0, 8)
 

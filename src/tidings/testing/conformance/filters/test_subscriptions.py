@@ -244,7 +244,8 @@ async def test_who_comes_while_messages_flow_misses_nothing(place: Place) -> Non
 async def test_a_pattern_is_filtered_on_all_its_topics(place: Place, filter: Any) -> None:
     """Those that are there, and those that appear later."""
     client, other = place.client(), place.client()
-    await client.create_topic(place.topic("shop/0"))
+    if Capability.TOPICS in place.subject.capabilities:
+        await client.create_topic(place.topic("shop/0"))
     async with client.subscribe(place.topic("shop/*"), filter=filter) as subscription:
         for number in range(120):
             await other.publish(place.topic(f"shop/{number // 30}"), order(number))
@@ -363,14 +364,15 @@ async def test_many_subscribers_each_get_their_own(place: Place) -> None:
         for at in range(start // 12 % 3, len(rules), 3):  # some read now and then, so they are all at other places
             found[at] += numbers(await subscriptions[at].fetch(1 + at, timeout=0))
         visitor = clients[0].subscribe(place.topic(), filter=rules[start // 12].sql)
-        assert await visitor.fetch(1, timeout=0) == []
+        assert await visitor.fetch(1, timeout=0) == [] or not place.stores  # what another published may be under way
         await visitor.close()
     for at, (rule, subscription) in enumerate(zip(rules, subscriptions)):
         expected = wanted(rule, range(240))
         found[at] += numbers(await take(subscription, len(expected) - len(found[at])))
-        assert found[at] == expected, rule.sql
+        assert (found[at] if place.stores else sorted(found[at])) == expected, rule.sql
         assert await subscription.fetch(1, timeout=0) == []
-    assert numbers(await take(everything, 240)) == list(range(240))
+    rest = numbers(await take(everything, 240))
+    assert (rest if place.stores else sorted(rest)) == list(range(240))
 
 
 @case(FILTERS)
@@ -407,6 +409,7 @@ async def test_a_slow_subscriber_loses_nothing(place: Place, filter: Any) -> Non
             await client.publish_batch(place.topic(), map(order, range(start, start + 100)))
             seen += numbers(await quick.fetch(100, timeout=0))
         expected = wanted(LARGE, range(2000))
+        seen += numbers(await take(quick, len(expected) - len(seen)))
         assert seen == expected
         found: list[int] = []
         async for message in slow:
@@ -466,7 +469,7 @@ async def test_filters_hold_across_processes(place: Place) -> None:
             assert found == list(range(0, 100, 10))
 
 
-@case(FILTERS)
+@case(FILTERS, Capability.TOPICS)
 async def test_a_topic_made_again_is_filtered_too(place: Place) -> None:
     """Also while its subscriber waits for what it wants."""
     client = place.client()

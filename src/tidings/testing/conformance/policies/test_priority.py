@@ -149,7 +149,7 @@ async def test_all_priorities_count(place: Place) -> None:
     receipts = [await client.publish(place.topic(), level, priority=level) for level in range(10)]
     offsets = [receipt.offset for receipt in receipts]
     assert offsets == place.offsets([0] * 10) or len(set(offsets)) == 10
-    assert (await client.describe_topic(place.topic())).messages == 10
+    assert (await client.describe_topic(place.topic())).messages == place.messages(10)
     async with manual(place, client) as subscription:
         found = await take(subscription, 10)
         await subscription.ack([message for message in found if message.priority % 2])

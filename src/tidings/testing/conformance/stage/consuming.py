@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec.structs import replace
+
 from tidings import AsyncClient, AsyncSubscription, TopicOptions
+from tidings.model.capability import Capability
 from tidings.spi import GroupInfo
-from tidings.testing.conformance.stage.place import Place, take
+from tidings.testing.conformance.stage.place import QUIET_SECONDS, Place, take
 
 AT_ONCE: dict[str, Any] = {"retry_delay": 0, "retry_max_delay": 0}
 """Topic options for a case about retries that is not about their delays."""
@@ -30,12 +33,68 @@ async def fill(place: Place, client: AsyncClient, messages: Iterable[Any], **opt
     await client.publish_batch(place.topic(), messages)
 
 
+class _Uncounted(int):
+    """What an engine does not count (-1): it is what a case expects it to be, and so is a sum with it."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    def __add__(self, other: object) -> _Uncounted:
+        return self
+
+    __radd__ = __add__
+    __hash__ = int.__hash__
+
+
+def counted(place: Place, found: GroupInfo) -> GroupInfo:
+    """Return how a group stands, to be compared with what a case expects: only an engine with statistics has to count
+    everything."""
+    if Capability.STATISTICS in place.subject.capabilities:
+        return found
+    uncounted = {name: _Uncounted(-1) for name in GroupInfo.__struct_fields__ if getattr(found, name) == -1}
+    return replace(found, **uncounted)
+
+
 async def standing(place: Place, client: AsyncClient) -> GroupInfo:
     """Return how the place's group stands on its topic."""
     for found in await client.groups(place.topic()):
         if found.group == place.group():
-            return found
+            return counted(place, found)
     raise AssertionError(f"the group {place.group()!r} is not among those of {place.topic()!r}")
+
+
+class _AtLeast(int):
+    """How often a message was delivered, where one that was given back may be counted, too."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, int) and int(self) >= other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = int.__hash__
+
+
+def told(place: Place, messages: Iterable[Any]) -> list[tuple[Any, int]]:
+    """Return data and attempt of messages, to be compared with what a case expects: only an engine with
+    `Capability.EXACT_ATTEMPTS` counts no attempt when a message is given back."""
+    kind = int if Capability.EXACT_ATTEMPTS in place.subject.capabilities else _AtLeast
+    return [(message.data, kind(message.attempt)) for message in messages]
+
+
+async def lag_is(place: Place, client: AsyncClient, wanted: int) -> bool:
+    """Whether the place's group has so many messages to settle; nobody knows better where the engine cannot tell."""
+    if Capability.LAG not in place.subject.capabilities:
+        return True
+    return await client.get_consumer_lag(place.topic(), place.group()) == wanted
+
+
+def patience(place: Place) -> float:
+    """Return how long to wait for the next message until there seems to be none: not long where the lag says more."""
+    return 0.01 if Capability.LAG in place.subject.capabilities else QUIET_SECONDS
 
 
 async def fail(subscription: AsyncSubscription, times: int, **options: Any) -> list[int]:

@@ -35,6 +35,9 @@ THREADS = 64
 LOOK_SECONDS = 0.005
 """How often a condition is looked at."""
 
+BUS_OPTION = {"redis": "prefix", "rediss": "prefix"}
+"""The option that names a bus, in the URLs of brokers whose path means something else."""
+
 
 class Subject(NamedTuple):
     """An engine under test, by the URL given for it."""
@@ -50,19 +53,25 @@ def examine(url: str, folder: Path) -> Subject:
     """Open the engine of a URL once, to see what it says of itself."""
     engine: Engine = open_engine(fresh_url(url, folder), BLOCKING, "tidings.engines")
     try:
+        engine.open()
         return Subject(url, engine.name, engine.capabilities, engine.default_durability, engine.max_message_bytes)
     finally:
         engine.close()
 
 
 def fresh_url(url: str, folder: Path) -> str:
-    """Return the URL of a bus of its own where that costs nothing: in memory, and in a directory."""
+    """Return the URL of a bus of its own where that costs little: by another name, or in a directory."""
     place, mark, options = url.partition("?")
     scheme, _, path = place.partition(":")
+    name = uuid4().hex
     if scheme == "memory":
-        place = f"memory:{uuid4().hex}"
+        place = f"memory:{name}"
     elif scheme == "file":
-        place = f"file:{(Path(path) if path else folder) / uuid4().hex}"
+        place = f"file:{(Path(path) if path else folder) / name}"
+    elif scheme == "nats" and not path.lstrip("/").partition("/")[2]:
+        place = f"{place.rstrip('/')}/{name}"
+    elif scheme in BUS_OPTION and f"{BUS_OPTION[scheme]}=" not in options:
+        mark, options = "?", "&".join(filter(None, (options, f"{BUS_OPTION[scheme]}={name}")))
     return place + mark + options
 
 
@@ -94,6 +103,21 @@ class Place:
         """Return the offsets that the engine gives where one that has offsets gives these."""
         known = Capability.OFFSETS in self.subject.capabilities
         return [offset if known else -1 for offset in expected]
+
+    def messages(self, expected: int) -> int:
+        """Return the count of a topic's messages that the engine gives where one that counts them gives this."""
+        return expected if Capability.OFFSETS in self.subject.capabilities else -1
+
+    @property
+    def stores(self) -> bool:
+        """Whether messages are kept: then what a publish has returned for is there to be fetched, in one order for all
+        publishers."""
+        return Capability.GROUPS in self.subject.capabilities
+
+    async def is_known(self, client: AsyncClient, topic: str) -> bool:
+        """Whether a topic was made; no, where none is kept."""
+        keeps = Capability.TOPICS in self.subject.capabilities
+        return keeps and topic in [info.name for info in await client.topics()]
 
     def fork(self) -> None:
         """Let the names from now on be new ones, for a case that does the same again and again."""

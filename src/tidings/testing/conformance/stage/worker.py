@@ -104,7 +104,10 @@ class _Inside:
     async def take(self, count: int, timeout: float) -> list[list[Any]]:
         """Fetch up to `count` messages and hold them; return the data and attempt of each."""
         assert self._subscription is not None
-        found = await self._subscription.fetch(count, timeout=timeout)
+        found = more = await self._subscription.fetch(count, timeout=timeout)
+        while more and len(found) < count:  # a fetch may return fewer
+            more = await self._subscription.fetch(count - len(found), timeout=timeout)
+            found = [*found, *more]
         self._held += found
         return [[message.data, message.attempt] for message in found]
 

@@ -1,0 +1,1 @@
+"""Reading streams: pulling, temporary subscriptions, members of groups."""

@@ -1,0 +1,1 @@
+"""The way to the server: the connection, JetStream's requests, the errors."""

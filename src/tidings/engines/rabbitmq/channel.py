@@ -1,0 +1,187 @@
+"""A channel as the engine uses it: deliveries without a task each, many publishes and acks in one write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from aiormq.abc import ChannelFrame, ConfirmationFrameType
+from aiormq.channel import Channel as DriverChannel
+from aiormq.connection import Connection
+from msgspec import Struct
+from pamqp import commands
+from pamqp.body import ContentBody
+from pamqp.frame import marshal
+from pamqp.header import ContentHeader
+
+FRAMES = 1000
+"""Frames that wait to be looked at: reading on before the last message is whole makes turns of the loop fewer."""
+
+
+class Arrival(Struct, gc=False):
+    """One message as it came: by which consumer, under which number of the channel, with which routing key."""
+
+    consumer: str
+    tag: int
+    key: str
+    properties: commands.Basic.Properties
+    body: bytes
+
+
+class Parcel(Struct, gc=False):
+    """One message to be published."""
+
+    exchange: str
+    key: str
+    properties: commands.Basic.Properties
+    body: bytes
+
+
+class Flight:
+    """Messages published together whose confirmations are awaited: `landed` is done when all have come."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self.ids = ids
+        self.landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.returned = self.refused = 0
+        self._left = len(ids)
+
+    def confirm(self, stored: bool) -> None:
+        self._left -= 1
+        self.refused += not stored
+        if not self._left and not self.landed.done():
+            self.landed.set_result(None)
+
+    def lose(self) -> None:
+        if not self.landed.done():
+            self.landed.set_exception(ConnectionError("the connection was lost"))
+            self.landed.exception()  # whoever waited may have been cancelled
+
+
+def _unheard(_: Any) -> None:
+    pass
+
+
+class Channel(DriverChannel):
+    """A channel of the driver. `on_arrival` gets what is delivered, `on_cancel` the consumer that the broker ended,
+    as when its queue was deleted."""
+
+    def __init__(self, connection: Connection, number: int, confirms: bool) -> None:
+        super().__init__(connection, number, publisher_confirms=confirms, frame_buffer=FRAMES)
+        self.on_arrival: Callable[[Arrival], None] = _unheard
+        self.on_cancel: Callable[[str], None] = _unheard
+        self._flights: dict[int, Flight] = {}
+        self._sending = asyncio.Lock()
+        self._sent = 0
+        self.closing.add_done_callback(self._lose)
+
+    def _lose(self, _: asyncio.Future[Any]) -> None:
+        for flight in self._flights.values():
+            flight.lose()
+        self._flights.clear()
+
+    @property
+    def reason(self) -> BaseException | None:
+        """What the broker closed the channel for, if it did."""
+        return self._close_exception
+
+    # -- what comes
+
+    async def _on_deliver_frame(self, frame: commands.Basic.Deliver) -> None:
+        properties, body = await self._content()
+        self.on_arrival(
+            Arrival(frame.consumer_tag or "", frame.delivery_tag or 0, frame.routing_key or "", properties, body)
+        )
+
+    async def _content(self) -> tuple[commands.Basic.Properties, bytes]:
+        header: Any = await self._get_frame()
+        parts: list[bytes] = []
+        missing = header.body_size
+        while missing:
+            part: Any = await self._get_frame()
+            parts.append(part.value)
+            missing -= len(part.value)
+        return header.properties, parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _on_cancel_frame(self, frame: commands.Basic.CancelOk | commands.Basic.Cancel) -> None:
+        if isinstance(frame, commands.Basic.Cancel):
+            self.on_cancel(frame.consumer_tag or "")
+        await super()._on_cancel_frame(frame)
+
+    # -- publishing
+
+    async def publish(self, parcels: Sequence[Parcel]) -> Flight:
+        """Send the messages; the flight says what became of them. Cancelled or failing, it has sent nothing."""
+        flight = Flight([parcel.properties.message_id or "" for parcel in parcels])
+        payload = self._encode(parcels)
+        async with self._sending:
+            first = self._sent + 1
+            for tag in range(first, first + len(parcels)):
+                self._flights[tag] = flight
+            try:
+                await self._write(payload)
+            except BaseException:
+                for tag in range(first, first + len(parcels)):
+                    self._flights.pop(tag, None)
+                raise
+            self._sent += len(parcels)
+        if self.is_closed:
+            self._lose(flight.landed)
+        return flight
+
+    def _encode(self, parcels: Sequence[Parcel]) -> bytes:
+        """Return the frames of the messages. What is the same for all of them is made once."""
+        number, most = self.number, self.max_content_size
+        methods: dict[tuple[str, str], bytes] = {}
+        parts: list[bytes] = []
+        for parcel in parcels:
+            place = (parcel.exchange, parcel.key)
+            method = methods.get(place)
+            if method is None:
+                frame = commands.Basic.Publish(exchange=parcel.exchange, routing_key=parcel.key, mandatory=True)
+                method = methods[place] = marshal(frame, number)
+            body = parcel.body
+            parts += (method, marshal(ContentHeader(body_size=len(body), properties=parcel.properties), number))
+            for start in range(0, len(body), most):
+                parts.append(marshal(ContentBody(body[start : start + most]), number))
+        return b"".join(parts)
+
+    async def _on_confirm_frame(self, frame: ConfirmationFrameType) -> None:
+        stored = isinstance(frame, commands.Basic.Ack)
+        flights, last = self._flights, frame.delivery_tag or 0
+        if getattr(frame, "multiple", False):
+            tags = []
+            for tag in flights:  # in the order in which they were sent
+                if tag > last:
+                    break
+                tags.append(tag)
+        else:
+            tags = [last]
+        for tag in tags:
+            flight = flights.pop(tag, None)
+            if flight is not None:
+                flight.confirm(stored)
+
+    async def _on_return_frame(self, _: commands.Basic.Return) -> None:
+        """A message had nowhere to go; its confirmation follows. Of two flights with its id it is the first one's."""
+        properties, _body = await self._content()
+        for flight in dict.fromkeys(self._flights.values()):
+            if properties.message_id in flight.ids:
+                flight.returned += 1
+                return
+
+    # -- settling
+
+    async def send(self, frames: Iterable[Any]) -> None:
+        """Send methods that have no answer. Cancelled, it sends them all the same."""
+        writing = asyncio.ensure_future(self._write(b"".join(marshal(frame, self.number) for frame in frames)))
+        writing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(writing)
+
+    async def _write(self, payload: bytes) -> None:
+        """Hand bytes to the writer, which sends one piece before it takes the next."""
+        if self.is_closed or not self.connection.is_opened:
+            raise ConnectionError("the connection was lost")
+        sent: asyncio.Future[None] = self.loop.create_future()
+        await self.write_queue.put(ChannelFrame(payload, False, sent))

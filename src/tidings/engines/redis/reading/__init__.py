@@ -1,0 +1,1 @@
+"""Reading from a Redis, and settling what was read."""

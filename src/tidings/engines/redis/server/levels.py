@@ -1,0 +1,63 @@
+"""What a server is, and what it survives: asked for, not believed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+from redis.exceptions import ResponseError
+
+from tidings.engines.redis.server.pipe import Pipe
+from tidings.errors import BrokerRefused
+from tidings.model.options import Durability
+
+LEAST_VERSION = (7, 0)
+"""Of the server: since then it counts what a group has not read."""
+
+ASKED = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory", "maxmemory-policy")
+
+
+class Server(Struct, frozen=True):
+    """A server: the durability that its configuration proves, and what is the matter with it."""
+
+    level: Durability = Durability.MEMORY
+    problems: tuple[str, ...] = ()
+
+
+async def examine(pipe: Pipe) -> Server:
+    """Look at the server. Raises `BrokerRefused` for one that cannot have a bus."""
+    information = _read_information(await pipe.send("INFO", "server", "cluster"))
+    version = information.get("redis_version", "0")
+    numbers = [int(part) for part in version.split(".")[:2] if part.isdecimal()]
+    if tuple(numbers) < LEAST_VERSION:
+        raise BrokerRefused(f"redis {version}: a bus needs {'.'.join(map(str, LEAST_VERSION))} or newer")
+    if information.get("redis_mode") == "cluster":
+        raise BrokerRefused("redis: this is a Redis Cluster, and a bus has to be on one node")
+    try:
+        found = await pipe.send("CONFIG", "GET", *ASKED)
+    except ResponseError:  # the account may not ask, so nothing is proven
+        return Server()
+    settings: dict[str, Any] = {found[at].decode(): found[at + 1].decode() for at in range(0, len(found), 2)}
+    return judge(settings)
+
+
+def _read_information(text: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
+    return {name: value for name, colon, value in lines if colon}
+
+
+def judge(settings: dict[str, str]) -> Server:
+    """Return what the configuration of a server proves.
+
+    With `appendfsync everysec` the server answers before it has written, while its disk is slow: what it acknowledged
+    is in its own memory for up to two seconds then, and dies with it. So that proves no more than no file at all.
+    """
+    policy = settings.get("maxmemory-policy", "noeviction")
+    if settings.get("maxmemory", "0") != "0" and policy.startswith("allkeys"):
+        return Server(problems=(f"maxmemory-policy is {policy}: messages vanish when memory is short; set noeviction",))
+    if settings.get("appendonly") != "yes":
+        return Server()
+    sync = settings.get("appendfsync")
+    if sync == "always" and settings.get("no-appendfsync-on-rewrite") == "no":
+        return Server(Durability.DISK)
+    return Server(Durability.OS if sync in ("always", "no") else Durability.MEMORY)

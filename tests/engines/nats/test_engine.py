@@ -1,0 +1,124 @@
+"""The engine as a whole: what it finds out about the server, and leaving it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+
+from tests.conftest import WaitUntil
+from tidings import AsyncClient, Closed, TidingsError
+from tidings import Client as BlockingClient
+from tidings.engines.nats.engine import CAPABILITIES, open_async, open_blocking
+from tidings.errors import BrokerRefused, BrokerUnavailable
+from tidings.model.capability import Capability
+from tidings.model.url import parse_url
+from tidings.testing.servers import NatsServer
+
+
+async def test_what_the_server_cannot_do_is_not_claimed(url: str) -> None:
+    engine = open_async(parse_url(url))
+    assert engine.capabilities == CAPABILITIES
+    await engine.open()
+    lacks = {Capability.DISK_DURABILITY, Capability.QUORUM_DURABILITY}
+    assert engine.capabilities == CAPABILITIES - lacks
+    await engine.close()
+
+
+async def test_a_server_without_jetstream_is_refused(tmp_path: Path) -> None:
+    with NatsServer() as server:
+        path = server.folder / "nats.conf"
+        without = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("jetstream"))
+        server.stop()
+        process = await asyncio.create_subprocess_exec(
+            server._path, "-a", "127.0.0.1", "-p", str(server.port), stderr=asyncio.subprocess.PIPE
+        )
+        assert without
+        try:
+            assert process.stderr is not None
+            while b"Server is ready" not in await process.stderr.readline():
+                pass
+            with pytest.raises(BrokerRefused, match="JetStream"):
+                await open_async(parse_url(server.url)).open()
+        finally:
+            process.kill()
+            await process.wait()
+
+
+ACCOUNT = 'authorization { user: "ann", password: "s3cret" }'
+
+
+async def test_a_wrong_password_is_told_at_once_and_never_shown() -> None:
+    with NatsServer(config=ACCOUNT) as server:
+        right = server.url.replace("//", "//ann:s3cret@")
+        async with AsyncClient(right) as client:
+            await client.publish("a", 1)
+        for wrong in ("ann:oth3r", "bob:s3cret", "s3cret"):
+            with pytest.raises(BrokerRefused) as refused:
+                await open_async(parse_url(server.url.replace("//", f"//{wrong}@"))).open()
+            assert "oth3r" not in str(refused.value)
+            assert "s3cret" not in str(refused.value)
+
+
+async def test_a_server_that_is_not_there_is_told_soon() -> None:
+    async with asyncio.timeout(3):
+        with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:9"):
+            await open_async(parse_url("nats://127.0.0.1:9")).open()
+
+
+async def test_after_close_nothing_goes_any_more(url: str) -> None:
+    engine = open_async(parse_url(url))
+    await engine.open()
+    await engine.close()
+    await engine.close()
+    for call in (engine.open(), engine.topics(), engine.has_group("g"), engine.drop_topic("a")):
+        with pytest.raises(Closed):
+            await call
+
+
+async def connections(raw: Client, server: NatsServer) -> int:
+    return int(server.monitor("/varz")["connections"])
+
+
+async def test_closing_while_it_opens_leaves_no_connection(wait_until: WaitUntil) -> None:
+    with NatsServer() as server:
+        for number in range(20):
+            client = AsyncClient(f"{server.url}/b{number % 3}")
+            opening = asyncio.ensure_future(client.publish("a", 1))
+            for _ in range(number):
+                await asyncio.sleep(0)
+            await client.close()
+            with contextlib.suppress(TidingsError):
+                await opening
+        assert await asyncio.to_thread(wait_until, lambda: server.monitor("/varz").get("connections") == 0)
+
+
+async def test_closing_leaves_no_task_behind(url: str) -> None:
+    before = asyncio.all_tasks()
+    async with AsyncClient(url) as client, client.subscribe("a/*") as one, client.subscribe("a/1", consumer_group="g"):
+        await client.publish("a/1", 1)
+        assert await one.fetch(1, timeout=5)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+async def test_what_is_wrong_is_told() -> None:
+    with NatsServer() as server:
+        engine = open_async(parse_url(f"{server.url}?request_seconds=0.5"))
+        assert await engine.problems() == []
+        server.kill()
+        (problem,) = await engine.problems()
+        assert "nats" in problem
+        await engine.close()
+
+
+def test_blocking_clients_have_it_too(url: str) -> None:
+    engine = open_blocking(parse_url(url))
+    engine.open()
+    engine.close()
+    with BlockingClient(url) as client, client.subscribe("a") as subscription:
+        client.publish("a", 1)
+        assert [each.data for each in subscription.fetch(1, timeout=5)] == [1]

@@ -1,0 +1,103 @@
+"""Consumers of a group: sharing, giving back, and what is never buried because it was given back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tidings import AsyncClient, AsyncSubscription, GroupNotFound, TopicOptions
+from tidings.engines.rabbitmq.reading import groups
+
+
+async def take(subscription: AsyncSubscription, count: int) -> list[Any]:
+    found: list[Any] = []
+    while len(found) < count:
+        more = await subscription.fetch(count - len(found), timeout=20)
+        assert more, f"{len(found)} of {count} came"
+        found += more
+    return found
+
+
+def consumer(client: AsyncClient, **options: Any) -> AsyncSubscription:
+    return client.subscribe("jobs", consumer_group="workers", auto_ack=False, **options)
+
+
+async def test_what_was_given_back_often_is_not_buried(url: str) -> None:
+    """The broker counts each return; its count alone would bury the message after the second one."""
+    async with AsyncClient(url) as client:
+        await client.create_topic("jobs", TopicOptions(max_retries=1, retry_delay=0, retry_max_delay=0))
+        await client.create_group("jobs", "workers")
+        await client.publish("jobs", "job")
+        for _ in range(6):
+            async with consumer(client) as subscription:
+                (message,) = await take(subscription, 1)
+                assert message.attempt <= 2
+        async with consumer(client) as subscription:
+            (message,) = await take(subscription, 1)
+            await message.nack(delay_seconds=0)
+            (message,) = await take(subscription, 1)
+            assert message.attempt == 2
+            await message.nack(delay_seconds=0)
+        assert [dead.story.reason for dead in await client.dead_letters("jobs").list()] == ["retries exhausted"]
+
+
+async def test_what_comes_back_in_order_is_what_a_consumer_left(url: str) -> None:
+    async with AsyncClient(url) as client:
+        await client.create_group("jobs", "workers")
+        await client.publish_batch("jobs", range(200))
+        async with consumer(client) as subscription:
+            await subscription.ack(await take(subscription, 20))
+        async with consumer(client) as subscription:
+            assert [message.data for message in await take(subscription, 180)] == list(range(20, 200))
+
+
+async def test_messages_do_not_wait_for_a_consumer_that_asks_for_none(url: str) -> None:
+    """One fetches one message and goes on working; what came to it ahead goes to the other."""
+    async with AsyncClient(url) as one, AsyncClient(url) as other:
+        await one.create_group("jobs", "workers")
+        await one.publish_batch("jobs", range(10))
+        async with consumer(one) as busy, consumer(other) as idle:
+            (held,) = await take(busy, 1)
+            assert sorted(message.data for message in await take(idle, 9)) == list(range(1, 10))
+            await held.ack()
+
+
+async def test_a_prefetch_leaves_the_rest_to_others(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "IDLE_SECONDS", 1000.0)
+    async with AsyncClient(url) as client:
+        await client.create_group("jobs", "workers")
+        await client.publish_batch("jobs", range(10))
+        async with consumer(client, prefetch=3) as one, consumer(client) as other:
+            await take(one, 1)
+            assert [message.data for message in await take(other, 7)] == list(range(3, 10))
+
+
+async def test_a_group_that_is_dropped_is_told_to_its_consumers(url: str) -> None:
+    async with AsyncClient(url) as client:
+        async with consumer(client) as subscription:
+            assert await subscription.fetch(1, timeout=0) == []
+            await client.drop_group("workers")
+            with pytest.raises(GroupNotFound):
+                await subscription.fetch(1, timeout=10)
+
+
+async def test_a_message_that_two_patterns_match_comes_once(url: str) -> None:
+    async with AsyncClient(url) as client:
+        topics = ["jobs/*", "jobs/new", "**"]
+        async with client.subscribe(topics, consumer_group="workers") as subscription:
+            for topic in ("jobs/new", "jobs/old", "other"):
+                await client.publish(topic, topic)
+            found = await take(subscription, 3)
+            assert sorted(message.data for message in found) == ["jobs/new", "jobs/old", "other"]
+            assert await subscription.fetch(1, timeout=0.1) == []
+
+
+async def test_a_name_of_any_kind_is_a_queue(url: str) -> None:
+    """Letters that AMQP does not know, a name as long as it may be, wildcards."""
+    async with AsyncClient(url) as client:
+        for topic in ("größe/ø", "x" * 250, "a b/%41~"):
+            async with client.subscribe(topic, consumer_group="☃ snow/man") as subscription:
+                await client.publish(topic, topic)
+                (message,) = await take(subscription, 1)
+                assert (message.topic, message.data) == (topic, topic)

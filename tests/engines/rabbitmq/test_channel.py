@@ -1,0 +1,90 @@
+"""A channel: deliveries as they were sent, confirmations to those who wait for them, and what is lost with it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pamqp import commands
+
+from tests.engines.rabbitmq.conftest import Bus, parcel
+from tidings.engines.rabbitmq.channel import Arrival, Flight
+from tidings.testing.conformance.stage.place import until
+
+
+async def consume(bus: Bus, queue: str) -> list[Arrival]:
+    arrived: list[Arrival] = []
+    channel = await bus.link.channel()
+    channel.on_arrival = arrived.append
+    await bus.link.consume(channel, queue, "reader", 0)
+    return arrived
+
+
+@pytest.mark.parametrize("size", [0, 1, 131_064, 131_065, 1_000_000])
+async def test_bodies_of_all_sizes_arrive_whole(bus: Bus, size: int) -> None:
+    """A frame has 128 KiB: longer ones come in parts."""
+    queue = await bus.queue()
+    body = bytes(number % 251 for number in range(size))
+    channel = await bus.publisher.channel()
+    flight = await channel.publish([parcel(queue, body, "id"), parcel(queue, b"next")])
+    await flight.landed
+    arrived = await consume(bus, queue)
+    await until(lambda: len(arrived) == 2)
+    assert (arrived[0].body, arrived[0].properties.message_id, arrived[0].key) == (body, "id", queue)
+    assert arrived[1].body == b"next"
+
+
+async def test_each_publish_has_its_own_confirmations(bus: Bus) -> None:
+    """What has nowhere to go is told to those who sent it, and to no others."""
+    queue = await bus.queue()
+    channel = await bus.publisher.channel()
+    nowhere = f"{bus.names.exchange}.nowhere"
+    flights = await asyncio.gather(
+        channel.publish([parcel(queue, id="a"), parcel(queue, id="b")]),
+        channel.publish([parcel(nowhere, id="c"), parcel(queue, id="d"), parcel(nowhere, id="e")]),
+        channel.publish([parcel(queue, id="f")]),
+    )
+    await asyncio.gather(*(flight.landed for flight in flights))
+    assert [(flight.returned, flight.refused) for flight in flights] == [(0, 0), (2, 0), (0, 0)]
+
+
+async def test_a_full_queue_refuses(bus: Bus) -> None:
+    queue = await bus.queue(**{"x-max-length": 1, "x-overflow": "reject-publish"})
+    channel = await bus.publisher.channel()
+    first = await channel.publish([parcel(queue)])
+    await first.landed
+    second = await channel.publish([parcel(queue)])
+    await second.landed
+    assert (first.refused, second.refused) == (0, 1)
+
+
+async def test_who_waits_is_told_that_the_channel_is_gone(bus: Bus) -> None:
+    channel = await bus.publisher.channel()
+    flight = Flight(["a"])
+    channel._flights[1] = flight
+    await channel.close()
+    with pytest.raises(ConnectionError):
+        await flight.landed
+    with pytest.raises(ConnectionError):
+        await channel.publish([parcel("queue")])
+    with pytest.raises(ConnectionError):
+        await channel.send([commands.Basic.Ack(delivery_tag=1)])
+
+
+async def test_a_consumer_that_the_broker_ends_is_named(bus: Bus) -> None:
+    queue = await bus.queue()
+    ended: list[str] = []
+    channel = await bus.link.channel()
+    channel.on_cancel = ended.append
+    await bus.link.consume(channel, queue, "reader", 0)
+    other = await bus.publisher.channel()
+    await bus.link.ask(other.rpc(commands.Queue.Delete(queue=queue)))
+    await until(lambda: ended)
+    assert ended == ["reader"]
+
+
+async def test_the_reason_of_the_broker_is_kept(bus: Bus) -> None:
+    channel = await bus.link.channel()
+    await channel.send([commands.Basic.Ack(delivery_tag=99)])
+    await until(lambda: channel.is_closed)
+    assert "unknown delivery tag" in str(channel.reason)

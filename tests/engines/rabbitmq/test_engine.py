@@ -1,0 +1,109 @@
+"""The engine: what it says of itself, what a receipt proves, and other people's exchanges."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from pamqp import commands
+
+from tests.engines.rabbitmq.conftest import Bus
+from tidings import AsyncClient, Client, Durability, InvalidOption, InvalidURL, UnsupportedFeature
+from tidings.engines.rabbitmq.channel import Parcel
+from tidings.errors import BrokerRefused, BrokerUnavailable, Unroutable
+from tidings.testing.conformance.stage.place import until
+from tidings.testing.servers.process import free_port
+
+
+async def test_a_log_reaches_os_and_disk_is_refused(url: str) -> None:
+    async with AsyncClient(url) as client:
+        assert (await client.publish("orders", 1)).durability is Durability.OS
+        for level in ("disk", "quorum"):
+            with pytest.raises(UnsupportedFeature, match=level):
+                await client.publish("orders", 1, durability=level)
+
+
+async def test_without_a_log_a_group_proves_disk(url: str) -> None:
+    async with AsyncClient(f"{url}&replay=false") as client:
+        await client.create_group("orders", "billing")
+        assert (await client.publish("orders", 1)).durability is Durability.DISK
+        assert (await client.publish("orders", 1, durability="disk")).durability is Durability.DISK
+        with pytest.raises(UnsupportedFeature, match="replay"):
+            await client.subscribe("orders", from_beginning=True).open()
+
+
+async def test_without_a_log_what_nobody_takes_is_an_error(url: str) -> None:
+    async with AsyncClient(f"{url}&replay=false") as client:
+        with pytest.raises(Unroutable) as caught:
+            await client.publish("orders", 1)
+        assert caught.value.topic == "orders"
+        async with client.subscribe("orders"):
+            assert (await client.publish("orders", 1)).durability is Durability.MEMORY
+
+
+async def test_dead_letters_are_kept_without_logs_too(url: str) -> None:
+    async with AsyncClient(f"{url}&replay=false") as client:
+        async with client.subscribe("orders", consumer_group="billing", auto_ack=False) as subscription:
+            await client.create_group("dead-letters/orders", "undertaker")
+            await client.publish("orders", "bad")
+            (message,) = await subscription.fetch(1, timeout=10)
+            await message.nack(requeue=False, reason="bad")
+        async with client.subscribe("dead-letters/orders", consumer_group="undertaker") as letters:
+            (dead,) = await letters.fetch(1, timeout=10)
+    assert (dead.data, dead.headers["tidings-dead-reason"]) == ("bad", "bad")
+
+
+@pytest.mark.parametrize("kind", ["fanout", "direct", "topic"])
+async def test_an_exchange_of_others_is_used_as_it_is(bus: Bus, amqp_url: str, kind: str) -> None:
+    """Both ways: what a foreign program publishes there belongs to the topic that is subscribed."""
+    name = f"logs{uuid4().hex[:8]}"
+    channel = await bus.link.channel()
+    declare = commands.Exchange.Declare(exchange=name, exchange_type=kind, durable=False)
+    await bus.link.ask(channel.rpc(declare))
+    queue = await bus.link.declare(channel, "", {}, exclusive=True)
+    await bus.link.bind(channel, queue, name, "news")
+    arrived: list[bytes] = []
+    channel.on_arrival = lambda arrival: arrived.append(arrival.body)
+    await bus.link.consume(channel, queue, "", 10)
+    key = "" if kind == "fanout" else "news"
+    async with AsyncClient(f"{amqp_url}?exchange={name}&exchange_type={kind}&durable=false&replay=false") as client:
+        async with client.subscribe("news") as subscription:
+            await bus.publisher.send([Parcel(name, key, commands.Basic.Properties(), b'{"a": 1}')], "news")
+            (foreign,) = await subscription.fetch(1, timeout=10)
+            assert (foreign.topic, foreign.data) == ("news", {"a": 1})
+            await client.publish("news", "ours")
+            (ours,) = await subscription.fetch(1, timeout=10)
+            assert ours.data == "ours"
+    await until(lambda: b"ours" in arrived)
+
+
+async def test_an_exchange_of_another_kind_is_told(url: str) -> None:
+    async with AsyncClient(url) as client:
+        await client.publish("orders", 1)
+    with pytest.raises(BrokerRefused, match="otherwise"):
+        async with AsyncClient(f"{url}&exchange_type=fanout"):
+            pass
+
+
+async def test_what_is_wrong_with_a_url_is_told_before_connecting(amqp_url: str) -> None:
+    for wrong in ("exchange=", "exchange=a%2Ab"):
+        with pytest.raises(InvalidURL, match="exchange"):
+            AsyncClient(f"{amqp_url}?{wrong}")
+    with pytest.raises((InvalidOption, InvalidURL), match="exchange_type"):
+        AsyncClient(f"{amqp_url}?exchange_type=round")
+
+
+def test_a_broker_that_is_not_there_is_told_without_the_password() -> None:
+    with pytest.raises(BrokerUnavailable) as caught:
+        Client(f"amqp://me:secret@127.0.0.1:{free_port()}/").publish("orders", 1)
+    assert "secret" not in str(caught.value)
+
+
+async def test_groups_are_listed_and_lag_is_refused(url: str) -> None:
+    async with AsyncClient(url) as client:
+        await client.create_group("orders/*", "billing", filter="total > 1")
+        await client.create_topic("orders/new")
+        (info,) = await client.groups()
+        assert (info.group, info.topic, info.filter, info.lag) == ("billing", "orders/new", "total > 1", -1)
+        with pytest.raises(UnsupportedFeature, match="lag"):
+            await client.get_consumer_lag("orders/new", "billing")

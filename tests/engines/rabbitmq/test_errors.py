@@ -1,0 +1,53 @@
+"""What the driver raises, in the words of tidings."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+import pytest
+from aiormq import exceptions as driver
+
+from tidings.engines.rabbitmq.errors import translate, translated
+from tidings.errors import BrokerRefused, BrokerUnavailable, TidingsError
+
+CASES: list[tuple[BaseException, type[TidingsError], str]] = [
+    (driver.ProbableAuthenticationError("403"), BrokerRefused, "password is wrong"),
+    (driver.ConnectionNotAllowed("vhost x not found"), BrokerRefused, "vhost x not found"),
+    (driver.ChannelAccessRefused("ACCESS_REFUSED"), BrokerRefused, "may not do this"),
+    (driver.ChannelPreconditionFailed("inequivalent arg"), BrokerRefused, "inequivalent arg"),
+    (driver.ChannelLockedResource("locked"), BrokerRefused, "for itself"),
+    (driver.ChannelNotFoundEntity("no queue"), BrokerRefused, "no queue"),
+    (TimeoutError(), BrokerUnavailable, "did not answer in time"),
+    (ConnectionRefusedError(111, "Connect call failed"), BrokerUnavailable, "Connect call failed"),
+    (driver.ConnectionClosed(320, "CONNECTION_FORCED"), BrokerUnavailable, "CONNECTION_FORCED"),
+    (driver.ChannelInvalidStateError("closed"), BrokerUnavailable, "connection was lost"),
+    (asyncio.CancelledError(), BrokerUnavailable, "connection was lost"),
+]
+
+
+@pytest.mark.parametrize(("error", "becomes", "words"), CASES, ids=lambda value: str(value)[:30])
+def test_what_the_driver_raises(error: BaseException, becomes: type[TidingsError], words: str) -> None:
+    found = translate("amqp://***@host:7", error)
+    assert type(found) is becomes
+    assert str(found).startswith("amqp://***@host:7: ")
+    assert words in str(found)
+
+
+def test_a_certificate_that_is_not_trusted_has_a_way_out() -> None:
+    error = driver.AMQPConnectionError("failed")
+    error.__cause__ = ssl.SSLCertVerificationError("self-signed")
+    found = translate("amqps://host", error)
+    assert isinstance(found, BrokerRefused)
+    assert "?cafile=" in str(found)
+
+
+def test_a_block_lets_nothing_of_the_driver_out() -> None:
+    with pytest.raises(BrokerUnavailable) as caught, translated("amqp://host"):
+        raise driver.ConnectionClosed(320, "bye")
+    assert isinstance(caught.value.__cause__, driver.ConnectionClosed)
+
+
+def test_a_cancellation_stays_one() -> None:
+    with pytest.raises(asyncio.CancelledError), translated("amqp://host"):
+        raise asyncio.CancelledError

@@ -1,0 +1,128 @@
+"""The connection: made once and again, told what is wrong, and not hung up by a broker that is silent."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pamqp import commands
+
+from tests.engines.rabbitmq.conftest import Bus
+from tidings.engines.rabbitmq.link import FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, Backoff, Link
+from tidings.engines.rabbitmq.options import read_url
+from tidings.errors import BrokerRefused, BrokerUnavailable, Closed
+from tidings.model.url import parse_url
+from tidings.testing.proxy import FaultProxy
+from tidings.testing.servers.process import free_port
+
+
+def link_to(url: str) -> Link:
+    return Link(*read_url(parse_url(url)))
+
+
+async def test_who_connects_at_once_gets_one_connection(bus: Bus) -> None:
+    first, *others = await asyncio.gather(*(bus.link.connection() for _ in range(5)))
+    assert all(other is first for other in others)
+
+
+async def test_a_lost_connection_is_made_again(bus: Bus) -> None:
+    first = await bus.link.connection()
+    await first.close()
+    again = await bus.link.connection()
+    assert again is not first
+    assert again.is_opened
+
+
+async def test_where_nobody_listens() -> None:
+    link = link_to(f"amqp://me:secret@127.0.0.1:{free_port()}/")
+    with pytest.raises(BrokerUnavailable) as refused:
+        await link.connection()
+    assert "secret" not in str(refused.value)
+    await link.close()
+
+
+async def test_the_first_host_that_answers_is_taken(amqp_url: str) -> None:
+    account, _, place = amqp_url.removeprefix("amqp://").partition("@")
+    link = link_to(f"amqp://{account}@127.0.0.1:{free_port()},{place}")
+    assert (await link.connection()).is_opened
+    await link.close()
+
+
+async def test_a_wrong_password_is_told(amqp_url: str) -> None:
+    link = link_to(amqp_url.replace("guest:guest", "guest:guessed"))
+    with pytest.raises(BrokerRefused, match="password") as refused:
+        await link.connection()
+    assert "guessed" not in str(refused.value)
+    await link.close()
+
+
+async def test_what_the_broker_refuses_is_told_and_the_link_goes_on(bus: Bus) -> None:
+    channel = await bus.link.channel()
+    with pytest.raises(BrokerRefused):
+        await bus.link.ask(channel.rpc(commands.Queue.Declare(queue=f"{bus.names.exchange}.none", passive=True)))
+    assert channel.is_closed
+    assert not (await bus.link.channel()).is_closed
+
+
+async def test_a_silent_broker_is_let_go_of(url: str) -> None:
+    parsed = parse_url(url)
+    ((host, port),) = read_url(parsed)[0].hosts
+    with FaultProxy(host, port) as proxy:
+        link = link_to(proxy.url(url).replace("request_seconds=20", "request_seconds=2"))
+        channel = await link.channel()
+        proxy.black_hole()
+        with pytest.raises(BrokerUnavailable, match="did not answer"):
+            await link.reach(channel)
+        proxy.heal()
+        assert not (await link.channel()).is_closed
+        await link.close()
+
+
+async def test_a_question_outlives_who_asked_it(bus: Bus) -> None:
+    """Its answer would be taken for that of the next question."""
+    channel = await bus.link.channel()
+    asking = asyncio.ensure_future(bus.link.declare(channel, f"{bus.names.exchange}.a", {}, durable=True))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await bus.link.declare(channel, f"{bus.names.exchange}.b", {}, durable=True) == f"{bus.names.exchange}.b"
+
+
+async def test_a_closed_link_is_closed(bus: Bus) -> None:
+    await bus.link.connection()
+    await bus.link.close()
+    with pytest.raises(Closed):
+        await bus.link.connection()
+
+
+async def test_pauses_grow_to_a_bound(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    timeout = asyncio.timeout
+
+    def note(seconds: float) -> asyncio.Timeout:
+        pauses.append(seconds)
+        return timeout(0)
+
+    monkeypatch.setattr("tidings.engines.rabbitmq.link.asyncio.timeout", note)
+    backoff = Backoff(bus.link)
+    for _ in range(12):
+        await backoff.pause()
+    assert FIRST_BACKOFF_SECONDS / 2 <= pauses[0] <= FIRST_BACKOFF_SECONDS
+    assert all(MAX_BACKOFF_SECONDS / 2 <= pause <= MAX_BACKOFF_SECONDS for pause in pauses[7:])
+
+
+async def test_a_pause_ends_when_somebody_else_has_connected(bus: Bus) -> None:
+    backoff = Backoff(bus.link)
+    backoff._next = MAX_BACKOFF_SECONDS
+    async with asyncio.timeout(MAX_BACKOFF_SECONDS / 4):
+        _, connection = await asyncio.gather(backoff.pause(), bus.link.connection())
+    assert connection.is_opened
+
+
+async def test_whoever_waits_for_a_link_that_is_closed_is_told(bus: Bus) -> None:
+    waiting = asyncio.ensure_future(bus.link.connection())
+    await asyncio.wait((waiting,), timeout=0)
+    await bus.link.close()
+    with pytest.raises(Closed):
+        await waiting

@@ -1,0 +1,152 @@
+"""Settling: a batch is one call, only by whoever has the messages, and all of a transaction or nothing."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.engines.redis.conftest import Open
+from tests.engines.redis.hands import consumer, data, now, publish, records, settle, tail, take, told
+from tidings.engines.redis.engine import RedisEngine
+from tidings.engines.redis.reading.settling import _order
+from tidings.errors import LeaseLost, PublishUnknown, TopicFull
+from tidings.model.message import Message
+from tidings.model.options import Durability, PublishOptions, TopicOptions
+from tidings.spi import Output, Settlement
+from tidings.testing.proxy import FaultProxy
+
+PLAIN = PublishOptions(Durability.MEMORY)
+
+
+def outputs(topic: str, *numbers: int) -> list[Output]:
+    return [Output(topic, record, PLAIN) for record in records(*numbers)]
+
+
+def acks(messages: list[Message]) -> list[Settlement]:
+    return [Settlement(message, "ack") for message in messages]
+
+
+def test_ids_are_ordered_as_numbers() -> None:
+    ids = {"1700000000001-20000", "1700000000000-1000", "1700000000001-0", "1700000000000-999"}
+    ordered = ["1700000000000-999", "1700000000000-1000", "1700000000001-0", "1700000000001-20000"]
+    assert sorted(ids, key=_order) == ordered
+
+
+async def test_each_delivery_ends_as_was_said(engine: RedisEngine) -> None:
+    await engine.create_topic("orders", TopicOptions(max_retries=3))
+    feed = await consumer(engine, "orders")
+    await publish(engine, "orders", *range(5))
+    messages = await take(feed, 5)
+    actions = ("ack", "nack", "release", "reject", "extend")
+    await feed.settle([Settlement(message, action, 0) for message, action in zip(messages, actions, strict=True)])
+    assert sorted(told(await take(feed, 3))) == [(1, 2), (2, 1), (4, 2)]
+    letters = await tail(engine, "dead-letters/orders", start="beginning")
+    assert data(await take(letters, 1)) == [3]
+    assert [(group.acked, group.dead, group.lag) for group in await engine.groups("orders")] == [(1, 1, 3)]
+
+
+async def test_a_retry_comes_when_it_is_due(engine: RedisEngine) -> None:
+    await engine.create_topic("orders", TopicOptions(max_retries=3))
+    feed = await consumer(engine, "orders")
+    await publish(engine, "orders", 1)
+    begun = time.monotonic()
+    await settle(feed, await take(feed, 1), "nack", 0.2)
+    assert await now(feed) == []
+    assert told(await take(feed, 1)) == [(1, 2)]
+    assert time.monotonic() - begun >= 0.2
+
+
+async def test_what_is_extended_is_kept_so_long(opened: Open) -> None:
+    """However dead its consumer looks: it said how long it would be away."""
+    one, other = await opened(lease_seconds=0.1), await opened()
+    feed, living = await consumer(one, "orders"), await consumer(other, "orders")
+    await publish(one, "orders", 1)
+    messages = await take(feed, 1)
+    begun = time.monotonic()
+    await settle(feed, messages, "extend", 0.5)
+    assert told(await take(living, 1)) == [(1, 2)]
+    assert time.monotonic() - begun >= 0.5
+
+
+async def test_what_another_has_is_refused_and_the_rest_is_done(opened: Open) -> None:
+    one, other = await opened(lease_seconds=0.1), await opened()
+    feed, thief = await consumer(one, "orders"), await consumer(other, "orders")
+    await publish(one, "orders", 1, 2)
+    messages = await take(feed, 1)
+    assert told(await take(thief, 2)) in ([(1, 2), (2, 1)], [(2, 1), (1, 2)])
+    await publish(one, "orders", 3)
+    messages += await take(feed, 1)
+    with pytest.raises(LeaseLost, match="orders"):
+        await settle(feed, messages, "ack")
+    assert [(group.lag, group.held, group.acked) for group in await other.groups()] == [(2, 2, 1)]
+
+
+async def test_acks_in_any_order_are_one_call(engine: RedisEngine, raw: Redis) -> None:
+    feed = await consumer(engine, "orders")
+    await publish(engine, "orders", *range(2500))
+    messages = await take(feed, 2500)
+    sent = []
+    there = engine._link.run
+
+    async def counted(script: str, *arguments: object, repeat: bool = False) -> object:
+        sent.append(script)
+        return await there(script, *arguments, repeat=repeat)
+
+    engine._link.run = counted  # type: ignore[method-assign]
+    await settle(feed, messages[1::2] + messages[::2], "ack")
+    assert len(sent) == 1
+    assert [(group.lag, group.acked) for group in await engine.groups()] == [(0, 2500)]
+
+
+async def test_an_answer_that_was_lost_is_asked_for_again(
+    engine: RedisEngine, distant: RedisEngine, proxy: FaultProxy
+) -> None:
+    feed = await consumer(distant, "orders")
+    await publish(engine, "orders", 1)
+    messages = await take(feed, 1)
+    proxy.drop_reply(request=b"orders")
+    await settle(feed, messages, "ack")
+    assert distant._link._lost_at, "the answer was lost"
+    assert [(group.lag, group.acked) for group in await engine.groups()] == [(0, 1)]
+
+
+async def test_a_transaction_is_done_as_one(engine: RedisEngine) -> None:
+    feed = await consumer(engine, "orders")
+    await publish(engine, "orders", 1)
+    await feed.commit(acks(await take(feed, 1)), outputs("bills", 1, 2) + outputs("mails", 3), Durability.DISK)
+    assert [(info.name, info.messages) for info in await engine.topics()] == [("bills", 2), ("mails", 1), ("orders", 1)]
+    assert [(group.lag, group.acked) for group in await engine.groups()] == [(0, 1)]
+
+
+async def test_a_transaction_that_may_not_do_one_thing_does_nothing(opened: Open) -> None:
+    one, other = await opened(), await opened()
+    feed = await consumer(one, "orders")
+    await consumer(one, "bills", group="accounting")
+    await publish(one, "orders", 1)
+    messages = await take(feed, 1)
+    await other.alter_topic("bills", TopicOptions(max_length=1, overflow="reject"))
+    with pytest.raises(TopicFull, match="bills"):
+        await feed.commit(acks(messages), outputs("mails", 1) + outputs("bills", 1, 2), Durability.MEMORY)
+    assert [info.messages for info in await one.topics(["bills", "mails"])] == [0, 0]
+    assert [(group.held, group.acked) for group in await one.groups("orders")] == [(1, 0)]
+    await other.seek_group("orders", "billing", "end")  # it has it no more
+    with pytest.raises(LeaseLost):
+        await feed.commit(acks(messages), outputs("mails", 1), Durability.MEMORY)
+    assert [info.messages for info in await one.topics(["mails"])] == [0]
+
+
+async def test_a_transaction_without_an_answer_is_unknown(
+    engine: RedisEngine, distant: RedisEngine, proxy: FaultProxy
+) -> None:
+    feed = await consumer(distant, "orders")
+    await publish(distant, "orders", 1)
+    await publish(distant, "bills", 1)
+    messages = await take(feed, 1)
+    proxy.drop_reply(request=b"id-77")
+    with pytest.raises(PublishUnknown) as unknown:
+        await feed.commit(acks(messages), outputs("bills", 77), Durability.MEMORY)
+    assert unknown.value.message_ids == ("id-77",)
+    assert [info.messages for info in await engine.topics(["bills"])] == [2]
+    assert [group.acked for group in await engine.groups("orders")] == [1]
