@@ -162,6 +162,8 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
             if left == 0.0 and not lacking and (self._ready or not pulled or not looking):
                 await self._put_aside()
                 return self._take(limit, loop.time())
+            if not pulled:
+                await asyncio.sleep(0)  # a source that has ended under its feed must not keep the loop to itself
 
     async def _pull(self, limit: int, timeout: float | None) -> list[Delivery]:
         """Pull, but end at once when something is given back that comes again by itself."""

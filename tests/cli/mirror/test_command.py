@@ -68,9 +68,11 @@ def test_everything_of_a_message_is_kept(buses: Buses) -> None:
         source.publish("orders/placed", None),
     ]
     source.publish("others", 1)
+    source.create_topic("orders/empty", TopicOptions(max_retries=1))
     (line,) = buses.copy("--topics", "orders/*")
     assert (line["copied"], line["repeated"], line["left"], line["complete"]) == (4, 0, 0, True)
-    assert [info.name for info in buses.target.topics()] == ["orders/placed"]
+    assert [info.name for info in buses.target.topics()] == ["orders/empty", "orders/placed"]
+    assert buses.target.describe_topic("orders/empty").options.max_retries == 1
     assert buses.target.describe_topic("orders/placed").options == options
     found = {message.id: message for message in buses.read("orders/placed")}
     assert [found[receipt.message_id].data for receipt in receipts] == [{"total": 1}, "text", b"\xff\x00", None]

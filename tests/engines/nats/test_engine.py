@@ -96,6 +96,22 @@ async def test_closing_while_it_opens_leaves_no_connection(wait_until: WaitUntil
         assert await asyncio.to_thread(wait_until, lambda: server.monitor("/varz").get("connections") == 0)
 
 
+async def test_closing_ends_what_is_under_way() -> None:
+    """Also what waits for a server that is away."""
+    with NatsServer() as server:
+        client = AsyncClient(server.url)
+        await client.publish("a", 1)
+        server.kill()
+        under_way = [client.publish("a", 2), client.publish("b", 3), client.topics(), client.create_group("c", "g")]
+        tasks = [asyncio.ensure_future(each) for each in under_way]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(3):
+            await client.close()
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                assert isinstance(result, TidingsError)
+
+
 async def test_closing_leaves_no_task_behind(url: str) -> None:
     before = asyncio.all_tasks()
     async with AsyncClient(url) as client, client.subscribe("a/*") as one, client.subscribe("a/1", consumer_group="g"):

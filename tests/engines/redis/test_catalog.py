@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.engines.redis.conftest import Open
-from tests.engines.redis.hands import consumer, data, publish, take
+from tests.engines.redis.hands import consumer, data, publish, spec, take
 from tidings.engines.redis.catalog import Catalog
 from tidings.engines.redis.engine import RedisEngine
 from tidings.errors import IncompatibleFormat, InvalidOption, InvalidTopic, TopicExists, TopicNotFound
@@ -112,11 +112,11 @@ async def test_names_come_with_a_number_that_grows(engine: RedisEngine) -> None:
 async def test_a_group_collects_from_a_topic_that_somebody_makes_who_did_not_know_of_it(opened: Open) -> None:
     one, other = await opened(), await opened()
     await catalog_of(other).load_groups()
-    feed = await consumer(one, "orders/*")
+    await one.create_group(spec("orders/*", group="billing"))
     await publish(other, "orders/new", 1)
     await publish(other, "bills/new", 2)
-    assert data(await take(feed, 1)) == [1]
     assert [(group.topic, group.lag) for group in await one.groups()] == [("orders/new", 1)]
+    assert data(await take(await consumer(one, "orders/*"), 1)) == [1]
 
 
 async def test_a_group_is_found_by_its_name(opened: Open) -> None:

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.engines.redis.conftest import Open
-from tests.engines.redis.hands import PLAIN, consumer, data, now, publish, records, settle, spec, tail, take, told
+from tests.engines.redis.hands import PLAIN, consumer, data, publish, records, settle, spec, tail, take, told
 from tidings.engines.redis.engine import CAPABILITIES, RedisEngine, open_async, open_blocking
 from tidings.errors import (
     Closed,
@@ -126,12 +126,16 @@ async def test_a_group_is_made_without_a_consumer_and_dropped_everywhere(
 
 async def test_what_failed_is_judged_by_the_options_of_now(opened: Open) -> None:
     one, other = await opened(), await opened()
+    await one.create_topic("orders", TopicOptions(max_retries=0))
     feed = await consumer(one, "orders")
     await publish(one, "orders", 1)
     messages = await take(feed, 1)
-    await other.alter_topic("orders", TopicOptions(max_retries=0))
+    await other.alter_topic("orders", TopicOptions(max_retries=1))
     await settle(feed, messages, "nack")
-    assert await now(feed) == []
+    again = await take(feed, 1)
+    assert told(again) == [(1, 2)]
+    await other.alter_topic("orders", TopicOptions(max_retries=5))
+    await settle(feed, again, "reject")
     letters = await tail(one, "dead-letters/orders", start="beginning")
     assert told(await take(letters, 1)) == [(1, 1)]
 

@@ -25,7 +25,7 @@ from tidings.engines.nats.server.errors import (
 )
 from tidings.engines.nats.server.jetstream import JetStream
 from tidings.engines.nats.server.link import Link
-from tidings.errors import EngineError, IncompatibleFormat
+from tidings.errors import Closed, EngineError, IncompatibleFormat
 
 PAGE = 1000
 """Entries read at once."""
@@ -181,6 +181,8 @@ class Catalog:
         return True
 
     async def close(self) -> None:
+        self._broken = Closed("the client is closed")
+        self._heard.set()
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.wait([self._follower])

@@ -171,6 +171,7 @@ class NatsEngine(BrokerEngine):
 
     async def admit(self, topic: str, records: Sequence[Record]) -> None:
         await self.open()
+        await self._catalog.refresh()
         if (entry := self._catalog.topics.get(topic)) is not None:
             admit(entry, records)
 

@@ -60,6 +60,11 @@ class Topics:
         entry = self._catalog.topics.get(topic)
         return entry or await self._make(validate_topic(topic), self._options.topic_options(topic))
 
+    async def current(self, topic: str) -> TopicEntry:
+        """Return the topic as `find` does, as it is at this moment."""
+        await self._catalog.refresh()
+        return await self.find(topic)
+
     # -- making
 
     async def create(self, name: str, options: TopicOptions) -> TopicInfo:

@@ -31,6 +31,10 @@ WAIT_SECONDS = 30.0
 GRACE_SECONDS = 0.2
 """How long the server's word that time is over may come after it."""
 
+LEAVE_SECONDS = 2.0
+"""How long a reader that leaves waits for the answer to what it has asked: what the server sends to nobody comes to
+others only after the lease. A busy server takes some tenths of a second."""
+
 PAUSE_SECONDS = 0.1
 """Between two attempts to find a consumer again."""
 
@@ -331,7 +335,7 @@ class Reading(Source):
             self._link.listeners.remove(self._look)
         if self._inlet is not None:
             try:
-                async with asyncio.timeout(GRACE_SECONDS):
+                async with asyncio.timeout(LEAVE_SECONDS):
                     while self._link.is_up and self._expecting():  # what is sent to nobody comes after the lease only
                         self._changed.clear()
                         await self._changed.wait()

@@ -174,7 +174,8 @@ class Link:
                     await self._connected.wait()
             except TimeoutError:
                 raise BrokerUnavailable(f"nats: {self._address} cannot be reached: {self._reason}") from None
-        assert self._client is not None
+        if self._client is None:
+            raise Closed("the client is closed")
         return self._client
 
     @property
@@ -282,6 +283,7 @@ class Link:
         self._closed = True
         async with self._opening:
             client, self._client = self._client, None
+        self._connected.set()  # for those who wait for the connection: there will be none
         if client is not None:
             with translated("closing"):
                 await client.close()
