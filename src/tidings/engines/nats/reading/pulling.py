@@ -31,6 +31,10 @@ WAIT_SECONDS = 30.0
 GRACE_SECONDS = 0.2
 """How long the server's word that time is over may come after it."""
 
+LAST_SECONDS = 0.005
+"""How long a fetch that does not wait looks where there is nothing: the server confirms a publish a moment before its
+consumers know of the message."""
+
 LEAVE_SECONDS = 2.0
 """How long a reader that leaves waits for the answer to what it has asked: what the server sends to nobody comes to
 others only after the lease. A busy server takes some tenths of a second."""
@@ -78,7 +82,7 @@ class Lane:
         self.scouting = False
         self.empty = False
         self.sound = False
-        self.once = self.trimmed = False
+        self.once = self.trimmed = self.sure = False
         self.overdue = 0.0
         self.lost_at = 0.0
 
@@ -166,6 +170,7 @@ class Reading(Source):
         self._forsaken = False
         for lane in self._lanes.values():
             lane.empty = lane.scouting
+            lane.sure = False
         try:
             while not self._closed:
                 self._changed.clear()
@@ -205,6 +210,7 @@ class Reading(Source):
         """What the server had when it was asked for what is there now may still be on its way."""
         if self._link.is_up and any(lane.scouting for lane in self._lanes.values()):
             await self._link.flush()
+            await self._wait(asyncio.get_running_loop().time() + LAST_SECONDS - GRACE_SECONDS)
         return await self._take(limit) if self._arrived else []
 
     async def _prepare(self) -> None:
@@ -243,24 +249,24 @@ class Reading(Source):
         share = max(1, -(-limit // max(1, len(self._lanes))))
         requests = []
         for lane in self._lanes.values():
-            if lane.sound and not lane.asked and not (lane.empty and left == 0.0):
+            if lane.sound and not lane.asked and not (lane.sure and left == 0.0):
                 requests.append(self._request(lane, share, left))
         if requests:
             await self._link.post(requests)
 
     def _request(self, lane: Lane, share: int, left: float | None) -> Post:
         now = asyncio.get_running_loop().time()
-        lane.scouting = lane.empty
-        lane.asked = 1 if lane.scouting else share
+        lane.scouting = lane.empty and left != 0.0
+        lane.asked = 1 if lane.empty else share
         self._requests.pop(lane.token, None)
         lane.token = str(next(self._tokens))
         self._requests[lane.token] = lane
         wanted: dict[str, Any] = {"batch": lane.asked}
-        if not lane.scouting:
+        if not lane.empty:
             wanted["no_wait"] = True
             lane.overdue = now + 2 * HEARTBEAT_SECONDS
         else:
-            seconds = WAIT_SECONDS if left is None else min(max(left, 0.001), WAIT_SECONDS)
+            seconds = WAIT_SECONDS if left is None else min(max(left, LAST_SECONDS), WAIT_SECONDS)
             wanted["expires"] = int(seconds * 1e9)
             lane.overdue = now + seconds + 2 * HEARTBEAT_SECONDS
             if seconds > 2 * HEARTBEAT_SECONDS:
@@ -322,7 +328,9 @@ class Reading(Source):
         lane.idle()
         if status == NOTHING:
             lane.empty = True
-        elif status != OVER:
+        elif status == OVER:
+            lane.sure = True
+        else:
             lane.lose()
             self._pause_until = asyncio.get_running_loop().time() + PAUSE_SECONDS / 5
         self._changed.set()
