@@ -37,6 +37,9 @@ GENESIS_SECONDS = 1.0
 ATTEMPTS = 100
 """How often a change is tried that others came before: so many clients can change one topic at the same moment."""
 
+NOT_YET = "does not have a replica"
+"""What RabbitMQ says of a stream that it has begun to make."""
+
 STREAM = {
     "x-queue-type": "stream",
     "x-max-length-bytes": 256 * 1024 * 1024,
@@ -98,7 +101,7 @@ class Ledger:
             return
         async with self._opening:
             if self._following is None:
-                await self._begin()
+                await self._begin_in_time()
                 self._following = asyncio.create_task(self._follow())
             if not self._opened:
                 await self._say(Event())
@@ -151,6 +154,20 @@ class Ledger:
             raise BrokerUnavailable(str(error)) from error
 
     # -- reading
+
+    async def _begin_in_time(self) -> None:
+        """Begin, in several attempts: who reads a stream that another client is making at this moment, or one of a
+        broker that is just starting, loses the connection over it. That there is no broker is told at once."""
+        loop, backoff = asyncio.get_running_loop(), Backoff(self._link)
+        until = loop.time() + self._link.options.request_seconds
+        while True:
+            await self._link.connection()
+            try:
+                return await self._begin()
+            except (BrokerUnavailable, BrokerRefused) as error:
+                if loop.time() > until or (isinstance(error, BrokerRefused) and NOT_YET not in str(error)):
+                    raise
+            await backoff.pause()
 
     async def _begin(self) -> None:
         """Find the place of the latest snapshot, and read from there."""
