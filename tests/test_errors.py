@@ -8,6 +8,7 @@ import pytest
 
 from tidings import errors
 from tidings.errors import (
+    BrokerUnavailable,
     BusBusy,
     Closed,
     DamagedData,
@@ -43,7 +44,7 @@ def test_a_usage_error_is_a_value_error() -> None:
 
 def test_only_what_may_go_away_is_retryable() -> None:
     retryable = {each for each in ALL if getattr(each, "retryable", False)}
-    assert retryable == {StorageFull, TopicFull, BusBusy, PublishUnknown}
+    assert retryable == {StorageFull, TopicFull, BusBusy, BrokerUnavailable, PublishUnknown}
 
 
 def test_what_was_certainly_not_stored_is_publish_failed() -> None:
