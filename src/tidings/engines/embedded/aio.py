@@ -112,6 +112,11 @@ class Undo(Generic[T]):
             await asyncio.wait(self._going)
 
 
+def _look_at(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
+
+
 class Threads:
     """Runs calls in the loop where they do not wait, and in a thread where they would."""
 
@@ -134,6 +139,7 @@ class Threads:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
+            future.add_done_callback(_look_at)  # nobody is left to be told of its error
             if undo is not None:
                 undo.begin(self._undo(future, undo))
             raise
