@@ -52,6 +52,7 @@ class Port:
         self.socket = context.socket(kind)
         self._heard = heard
         self._told = told
+        self._listening = False
         self._set_up(kind, hwm)
         self._loop = asyncio.get_running_loop()
         self._monitor = self.socket.get_monitor_socket(HANDSHAKE | LOST | REFUSED)
@@ -86,8 +87,14 @@ class Port:
         self._hear()
 
     def is_readable(self) -> bool:
-        """Whether there is something to receive. To be asked after sending, which may have taken the signal for it."""
+        """Whether there is something to receive."""
         return bool(int(self.socket.get(zmq.EVENTS)) & zmq.POLLIN)
+
+    def listen_again(self) -> None:
+        """Look, in the next turn of the loop, for something to receive: sending may have taken the signal for it."""
+        if not self._listening:
+            self._listening = True
+            self._loop.call_soon(self._hear)
 
     def receive(self) -> list[bytes] | None:
         """Return the frames of the next message, None when there is none."""
@@ -97,7 +104,8 @@ class Port:
             return None
 
     def _hear(self) -> None:
-        if self.is_readable():
+        self._listening = False
+        if not self.socket.closed and self.is_readable():
             self._heard()
 
     def _watch(self) -> None:

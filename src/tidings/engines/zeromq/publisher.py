@@ -109,8 +109,7 @@ class Publisher:
                 for part in head:
                     send(part, zmq.SNDMORE)
                 send(last)
-            if self._port.is_readable():
-                self._hear()
+            self._port.listen_again()
         except zmq.ZMQError as error:  # closed meanwhile
             raise translate(self._endpoint.address, error) from error
 
