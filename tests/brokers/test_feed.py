@@ -201,7 +201,7 @@ async def test_publishers_that_never_pause_do_not_keep_a_fetch(
     line: Line, monkeypatch: pytest.MonkeyPatch, found: bool
 ) -> None:
     """While nothing that comes is wanted, or just one of it."""
-    monkeypatch.setattr(module, "LOOK_ON_SECONDS", 0.05)
+    monkeypatch.setattr(module, "LOOK_ON", 50)
     feed = feed_of(line, filter=parse_filter("total = 0"))
     numbered = itertools.count(0 if found else 1)
 
@@ -210,8 +210,9 @@ async def test_publishers_that_never_pause_do_not_keep_a_fetch(
         return [delivery(next(numbered)) for _ in range(limit)]
 
     line.pull = pull  # type: ignore[method-assign]
-    fetching = asyncio.wait_for(feed.fetch(5, 0.01), 10)
+    fetching = asyncio.wait_for(feed.fetch(5, 0), 10)
     assert numbers(await fetching) == ([0] if found else [])
+    assert next(numbered) < 50 + LOOK_AHEAD
 
 
 # -- settling
@@ -373,6 +374,27 @@ async def test_a_close_that_is_cancelled_goes_on(line: Line) -> None:
     await gone.wait()
     assert closing.cancelled()
     await feed.close()
+    assert [each.offset for each in line.queue] == [1]
+
+
+class Prompt(Line):
+    """Every await of it is over at once."""
+
+    async def step(self) -> None:
+        pass
+
+
+async def test_what_comes_while_it_begins_to_close_goes_back() -> None:
+    """The pull ends after `close` was called and before the source hears of that."""
+    line = Prompt()
+    feed = feed_of(line)
+    fetching = asyncio.create_task(feed.fetch(1, None))
+    await line.waiting.wait()
+    line.put(delivery(1))
+    await feed.close()
+    with pytest.raises(Closed):
+        await fetching
+    assert line.left_out == []
     assert [each.offset for each in line.queue] == [1]
 
 

@@ -12,7 +12,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -28,9 +28,9 @@ LOOK_AHEAD = 500
 """Messages pulled at once where those before were not wanted: what matches may lie behind many that do not, and each
 pull is a way to the broker and back."""
 
-LOOK_ON_SECONDS = 0.5
-"""How long a fetch looks on for more than it has found, or beyond its time for anything at all, while what comes is not
-wanted: what is there now is looked through by then, and publishers that never pause do not keep it."""
+LOOK_ON = 10_000
+"""Messages that a fetch looks through for as much as it was asked for, without waiting and also beyond its time, while
+what comes is not wanted: some tenths of a second; publishers that never pause do not keep it for longer."""
 
 RENEWALS = 3
 """Renewals in the time of a lease: two may come late before it is lost."""
@@ -141,29 +141,32 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
     async def fetch(self, limit: int, timeout: float | None) -> list[M]:
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        wanted, lacking, look_until = limit, False, float("inf")
-        while True:
-            self._check()
-            await self._put_aside()
-            if not lacking and (found := self._take(limit, loop.time())):
-                return found
+        self._check()
+        await self._put_aside()
+        while not (found := self._take(limit, loop.time())):
             left = None if deadline is None else max(0.0, deadline - loop.time())
-            pulled = await self._pull(wanted, 0.0 if lacking else self._until_due(left, loop.time()))
+            await self._look(limit, self._until_due(left, loop.time()))
+            if left == 0.0:
+                return self._take(limit, loop.time())
+        return found
+
+    async def _look(self, limit: int, timeout: float | None) -> None:
+        """Pull; where not all that came was wanted, look on through what is there now, up to `LOOK_ON` messages."""
+        wanted, left, passed_over = limit, LOOK_ON, True
+        while passed_over and len(self._ready) < limit and left > 0:
+            pulled = await self._pull(wanted, timeout)
             ready = len(self._ready)
             for delivery in pulled:
                 self._sort(delivery)
-            if self._ready or left == 0.0:
-                look_until = min(look_until, loop.time() + LOOK_ON_SECONDS)
-            looking = loop.time() < look_until
-            lacking = looking and 0 < len(self._ready) < limit and len(self._ready) - ready < len(pulled)
+            passed_over = len(self._ready) - ready < len(pulled)
+            self._check()
             self._leave_to_others(limit)
+            await self._put_aside()
             if len(pulled) == wanted:
                 wanted = min(2 * wanted, max(limit, LOOK_AHEAD))
-            if left == 0.0 and not lacking and (self._ready or not pulled or not looking):
-                await self._put_aside()
-                return self._take(limit, loop.time())
-            if not pulled:
-                await asyncio.sleep(0)  # a source that has ended under its feed must not keep the loop to itself
+            left, timeout = left - len(pulled), 0.0
+        if not self._ready:
+            await asyncio.sleep(0)  # a source that has ended under its feed must not keep the loop to itself
 
     async def _pull(self, limit: int, timeout: float | None) -> list[Delivery]:
         """Pull, but end at once when something is given back that comes again by itself."""
@@ -289,8 +292,8 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
             if act.letter is not None:
                 letters.append(act)
             elif act.kind in ("retry", "release"):
-                again: Message = replace(act.message, attempt=act.message.attempt + (act.kind == "retry"))
-                heapq.heappush(self._again, (now + act.seconds, next(self._leases), again))  # type: ignore[misc]
+                again = replace(act.message, attempt=act.message.attempt + (act.kind == "retry"))
+                heapq.heappush(self._again, (now + act.seconds, next(self._leases), cast(M, again)))
         if self._again and self._pulling is not None:
             self._pulling.reschedule(now)
             self._pulling = None
@@ -317,8 +320,14 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
         """Cancelled, it goes on by itself; called again, it waits for that."""
         if self._leaving is None:
             self._closed = True
-            held, self._held = self._held, {}
-            self._ready.clear()
-            aside = (act.handle for act in self._aside if act.handle is not None)
-            self._leaving = asyncio.ensure_future(self._source.close([*held.values(), *aside]))
+            self._leaving = asyncio.ensure_future(self._leave())
         await asyncio.shield(self._leaving)
+
+    async def _leave(self) -> None:
+        """Collect what is held in the turn in which the source hears of the end: a pull that ends just before adds to
+        it."""
+        aside = (act.handle for act in self._aside if act.handle is not None)
+        handles = [*self._held.values(), *aside]
+        self._held.clear()
+        self._ready.clear()
+        await self._source.close(handles)

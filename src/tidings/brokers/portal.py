@@ -43,10 +43,16 @@ Undo = Callable[[T], Coroutine[Any, Any, None]]
 class _Loop:
     """The loop and its thread. A forked child has neither, and makes its own."""
 
+    _loop: asyncio.AbstractEventLoop | None
+    _thread: threading.Thread | None
+
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: in a forked child nothing of the parent's is usable."""
         self._guard = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._loop = self._thread = None
         self._ended = False
 
     def run(self, work: Coroutine[Any, Any, T], undo: Undo[T] | None = None) -> T:
@@ -77,9 +83,6 @@ class _Loop:
         if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(END_SECONDS)
-
-    def forget(self) -> None:
-        self.__init__()  # type: ignore[misc]  # nothing of the parent's is usable
 
 
 def _begin(work: Coroutine[Any, Any, T], future: Future[T], undo: Undo[T] | None) -> None:
