@@ -53,7 +53,8 @@ def main() -> None:
     seen: list[int] = []
     with Client(NEW) as new, new.subscribe("shop/*", consumer_group="billing") as billing:
         while len(seen) < ORDERS:
-            seen += [message["order_id"] for message in billing.fetch(100)]
+            found = billing.fetch(100, timeout=20) or sys.exit("orders are missing")
+            seen += [message["order_id"] for message in found]
     print(f"billing got {len(seen)} orders, each once: {sorted(seen) == list(range(ORDERS))}")
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -246,6 +249,25 @@ def test_harm_under_the_hands_of_two_processes_stores_nothing_twice(
         for again in (one, other):
             until_stored(again, *(f"{earlier}" for earlier in range(number + 1)), "b")
     assert ids(one) == ["a", "b", *map(str, range(8))]
+
+
+def test_who_closes_the_index_keeps_nobody_from_opening_it(
+    folder: Path, clock: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one that closes it has it for itself for a moment."""
+    log = file_log(folder, clock=clock)
+    once(log, "a")
+    log.close()
+    holder = apsw.Connection(str(next(folder.glob("*.db"))))
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE; BEGIN IMMEDIATE; UPDATE about SET next = next; COMMIT").fetchall()
+    monkeypatch.setattr(module, "BUSY_MS", 60_000)
+    opened = threading.Event()
+    monkeypatch.setattr(apsw, "connection_hooks", [lambda connection: opened.set()])
+    with ThreadPoolExecutor(1) as threads:
+        again = threads.submit(once, file_log(folder, clock=clock), "a", "b")
+        opened.wait()
+        holder.close()
+        assert again.result() == [(0, True), (1, False)]
 
 
 def test_after_a_loss_of_power_the_log_is_read_again(

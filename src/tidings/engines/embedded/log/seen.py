@@ -20,6 +20,10 @@ from tidings.engines.embedded.log.frame import Batch
 from tidings.errors import DamagedData, PublishFailed
 from tidings.model.message import Record
 
+BUSY_MS = 1000
+"""How long to wait for another process that has the file for itself: it does only while it closes it, which takes
+milliseconds, and is outside the shard's lock."""
+
 FORGET_ROWS = 2000
 """Old ids removed each time that new ones are added: more than come in with one append usually, so it keeps up."""
 
@@ -98,6 +102,7 @@ class Seen:
 
     def _connect(self) -> apsw.Connection:
         connection = apsw.Connection(":memory:" if self._path is None else str(self._path))
+        connection.set_busy_timeout(BUSY_MS)
         connection.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF").fetchall()
         if connection.execute("PRAGMA user_version").fetchall() == [(0,)]:
             connection.execute(f"BEGIN; {_DDL} PRAGMA user_version=1; COMMIT")
