@@ -153,7 +153,7 @@ class Gap(Struct, frozen=True):
     until: float
 
 
-class Settlement(Struct, frozen=True):
+class Settlement(Struct, frozen=True, gc=False):
     """What became of one delivery.
 
     `action`: "ack" (done), "nack" (again after `seconds`, None: as the topic's options say, and a dead letter when

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
 
 from tests.brokers.line import NOW, Line, delivery, feed_of, numbers, say
 from tidings.brokers.feed import Delivery
+from tidings.errors import BrokerUnavailable
 from tidings.lang import parse_filter
+from tidings.model.message import Message
 from tidings.model.options import MAX_PREFETCH, TopicOptions
 
 EXPIRING = TopicOptions(max_retries=2, retry_delay=0, dead_letter_expired=True)
@@ -205,3 +208,24 @@ async def test_what_was_settled_when_it_was_pulled_has_a_handle_to_be_counted_by
     await feed.settle(say("ack", *found))
     await feed.renew()
     assert (len(line.acts), line.renewed) == (1, [])
+
+
+async def test_what_was_found_at_most_once_and_not_handed_out_is_for_others(tail: Line) -> None:
+    feed = feed_of(tail, filter=parse_filter("total > 0"))
+    tail.taken_back = []
+    tail.put(*map(delivery, range(4)))
+    assert numbers(await feed.fetch(2, 0)) == [1, 2]
+    await feed.close()
+    assert tail.taken_back == [3]
+
+
+async def test_it_closes_when_the_broker_is_away(tail: Line) -> None:
+    async def fail(messages: Sequence[Message]) -> bool:
+        raise BrokerUnavailable("away")
+
+    feed = feed_of(tail, filter=parse_filter("total > 0"))
+    tail.take_back = fail  # type: ignore[method-assign]
+    tail.put(*map(delivery, range(4)))
+    assert numbers(await feed.fetch(2, 0)) == [1, 2]
+    await feed.close()
+    assert tail.is_closed

@@ -12,13 +12,14 @@ import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Generic, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from tidings.brokers.verdicts import Act, Judge
-from tidings.errors import Closed, LeaseLost, UnsupportedFeature
+from tidings.errors import Closed, EngineError, LeaseLost, UnsupportedFeature
 from tidings.model.message import Message, StoredRecord
 from tidings.model.options import MAX_PREFETCH, NORMAL_PRIORITY, Durability, Guarantee, TopicOptions
 from tidings.model.subscription import SubscriptionSpec
@@ -156,8 +157,7 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
         while passed_over and len(self._ready) < limit and left > 0:
             pulled = await self._pull(wanted, timeout)
             ready = len(self._ready)
-            for delivery in pulled:
-                self._sort(delivery)
+            self._sort(pulled)
             passed_over = len(self._ready) - ready < len(pulled)
             self._check()
             self._leave_to_others(limit)
@@ -181,25 +181,19 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
         finally:
             self._pulling = None
 
-    def _sort(self, delivery: Delivery) -> None:
-        """Put a message where it belongs: to what is handed out next, or aside."""
-        handle = delivery.handle
-        lease = 0 if handle is None or delivery.settled else next(self._leases)
-        message = self._make(
-            delivery.record,
-            delivery.topic,
-            delivery.partition,
-            delivery.offset,
-            delivery.published_at,
-            delivery.attempt,
-            lease,
-            delivery.priority,
-        )
-        plain = self._plain and delivery.attempt == 1 and delivery.record.extra is None
-        if plain or self._is_wanted(self._judge.refuse(message, handle)):
-            if lease:
-                self._held[lease] = handle
-            self._ready.append(message)
+    def _sort(self, pulled: Sequence[Delivery]) -> None:
+        """Put messages where they belong: to what is handed out next, or aside."""
+        make, leases, held, ready, plain = self._make, self._leases, self._held, self._ready, self._plain
+        for each in pulled:
+            record, handle, attempt = each.record, each.handle, each.attempt
+            lease = 0 if handle is None or each.settled else next(leases)
+            topic, offset, at = each.topic, each.offset, each.published_at
+            message = make(record, topic, each.partition, offset, at, attempt, lease, each.priority)
+            usual = plain and attempt == 1 and record.extra is None
+            if usual or self._is_wanted(self._judge.refuse(message, handle)):
+                if lease:
+                    held[lease] = handle
+                ready.append(message)
 
     def _leave_to_others(self, limit: int) -> None:
         """Give back what was found beyond the limit, where more was looked through: the first one first, since a broker
@@ -326,6 +320,10 @@ class BrokerFeed(AsyncFeed[M], Generic[M]):
     async def _leave(self) -> None:
         """Collect what is held in the turn in which the source hears of the end: a pull that ends just before adds to
         it."""
+        while unseen := [message for message in self._ready if not message.lease] if self._in_group else []:
+            self._ready = deque(message for message in self._ready if message.lease)
+            with suppress(EngineError):  # what the broker does not hear of is lost, as at most once may be
+                await self._source.take_back(unseen)
         aside = (act.handle for act in self._aside if act.handle is not None)
         handles = [*self._held.values(), *aside]
         self._held.clear()

@@ -33,7 +33,7 @@ def _plain(message: Message) -> Message:
     return Message(*fields, message.lease, message.priority)
 
 
-class Act(Struct, frozen=True, kw_only=True):
+class Act(Struct, frozen=True, kw_only=True, gc=False):
     """What an engine is to do with one delivery.
 
     `kind`: "ack" (done for good), "retry" (again in `seconds`, which counts as an attempt), "release" (again in

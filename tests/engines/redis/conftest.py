@@ -1,20 +1,17 @@
-"""A bus of its own on the server that the tests share, engines on it, and the plain driver beside them."""
+"""A bus of its own on the server that the tests share, a bad way to it, and the plain driver beside it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 from redis.asyncio import Redis
 
-from tidings.engines.redis.engine import RedisEngine, open_async
-from tidings.model.url import parse_url
+from tests.engines.conftest import Open
 from tidings.testing.proxy import FaultProxy
-
-Open = Callable[..., Awaitable[RedisEngine]]
 
 REQUEST_SECONDS = 0.3
 """How long engines behind a proxy wait for an answer: long beside one on loopback, and no test waits long for it."""
@@ -38,27 +35,6 @@ def url(redis_url: str, prefix: str) -> str:
 
 
 @pytest.fixture
-async def opened(url: str) -> AsyncIterator[Open]:
-    """Opens engines on the bus, with more options of the URL."""
-    engines: list[RedisEngine] = []
-
-    async def open_one(url: str = url, **options: Any) -> RedisEngine:
-        engine = open_async(parse_url(f"{url}&{urlencode(options)}"))
-        engines.append(engine)
-        await engine.open()
-        return engine
-
-    yield open_one
-    for engine in engines:
-        await engine.close()
-
-
-@pytest.fixture
-async def engine(opened: Open) -> RedisEngine:
-    return await opened()
-
-
-@pytest.fixture
 async def proxy(url: str) -> AsyncIterator[FaultProxy]:
     """The way of `distant` to the server."""
     place = urlsplit(url)
@@ -67,9 +43,11 @@ async def proxy(url: str) -> AsyncIterator[FaultProxy]:
 
 
 @pytest.fixture
-async def distant(opened: Open, proxy: FaultProxy, url: str) -> RedisEngine:
+async def distant(opened: Open, proxy: FaultProxy, url: str) -> AsyncIterator[Any]:
     """An engine behind `proxy`, which waits for no answer for long."""
-    return await opened(proxy.url(url), request_seconds=REQUEST_SECONDS, connect_seconds=REQUEST_SECONDS)
+    engine = await opened(proxy.url(url), request_seconds=REQUEST_SECONDS, connect_seconds=REQUEST_SECONDS)
+    yield engine
+    await engine.close()  # as long as there is the proxy
 
 
 @pytest.fixture

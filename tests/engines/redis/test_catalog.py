@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from tests.engines.redis.conftest import Open
+from tests.engines.conftest import Open
 from tests.engines.redis.hands import consumer, data, publish, spec, take
 from tidings.engines.redis.catalog import Catalog
 from tidings.engines.redis.engine import RedisEngine

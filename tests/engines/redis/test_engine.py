@@ -8,11 +8,12 @@ import time
 import pytest
 from redis.asyncio import Redis
 
-from tests.engines.redis.conftest import Open
+from tests.engines.conftest import Open
 from tests.engines.redis.hands import PLAIN, consumer, data, publish, records, settle, spec, tail, take, told
 from tidings.engines.redis.engine import CAPABILITIES, RedisEngine, open_async, open_blocking
 from tidings.errors import (
     Closed,
+    GroupExists,
     GroupNotFound,
     InvalidOption,
     TooManySubscribers,
@@ -21,16 +22,20 @@ from tidings.errors import (
 from tidings.model.capability import Capability
 from tidings.model.message import Receipt
 from tidings.model.options import Durability, PublishOptions, TopicOptions
+from tidings.model.predicate import record
 from tidings.model.url import parse_url
 from tidings.testing.proxy import FaultProxy
 from tidings.testing.servers import RedisServer
 
+ALONE = CAPABILITIES - {Capability.QUORUM_DURABILITY}
+"""What a server can do that is proven to keep everything, and has no replicas."""
+
 
 async def test_it_can_do_what_the_server_is_proven_for(engine: RedisEngine, opened: Open) -> None:
-    assert engine.capabilities == CAPABILITIES
+    assert engine.capabilities == ALONE
     with RedisServer() as server:
         forgetful = await opened(f"{server.url}?prefix=x")
-        assert CAPABILITIES - forgetful.capabilities == {Capability.OS_DURABILITY, Capability.DISK_DURABILITY}
+        assert ALONE - forgetful.capabilities == {Capability.OS_DURABILITY, Capability.DISK_DURABILITY}
         await forgetful.close()
 
 
@@ -124,6 +129,19 @@ async def test_a_group_is_made_without_a_consumer_and_dropped_everywhere(
         await engine.drop_group("billing")
 
 
+async def test_who_joins_knows_the_group_as_it_is_now(opened: Open) -> None:
+    """Others have dropped it, and made one with another filter."""
+    one, other = await opened(), await opened()
+    filters = record(lambda m: m.key == "a"), record(lambda m: m.key == "b")
+    for wanted in filters:
+        await one.create_group(spec("orders", group="billing", filter=wanted))
+        await (await consumer(other, "orders", filter=wanted)).close()
+        await one.drop_group("billing")
+    await one.create_group(spec("orders", group="billing", filter=filters[0]))
+    with pytest.raises(GroupExists):
+        await consumer(other, "orders", filter=filters[1])
+
+
 async def test_what_failed_is_judged_by_the_options_of_now(opened: Open) -> None:
     one, other = await opened(), await opened()
     await one.create_topic("orders", TopicOptions(max_retries=0))
@@ -161,6 +179,17 @@ async def test_the_end_gives_back(opened: Open) -> None:
     await one.close()
 
 
+@pytest.mark.parametrize("reading", [tail, consumer])
+async def test_the_end_is_told_to_who_waits(opened: Open, reading: type) -> None:
+    one = await opened()
+    feed = await reading(one, "orders")
+    fetching = asyncio.create_task(feed.fetch(1, None))
+    await asyncio.wait([fetching], timeout=0)
+    await one.close()
+    with pytest.raises(Closed):
+        await fetching
+
+
 async def test_a_cancelled_end_is_an_end(opened: Open) -> None:
     one, other = await opened(), await opened()
     feed = await consumer(one, "orders")
@@ -179,7 +208,7 @@ def test_blocking_and_async_are_one_engine(url: str) -> None:
     engine = open_blocking(parse_url(url))
     try:
         engine.open()
-        assert engine.capabilities == CAPABILITIES
+        assert engine.capabilities == ALONE
         assert [receipt.offset for receipt in engine.publish("orders", records(1, 2), PLAIN)] == [0, 1]
     finally:
         engine.close()

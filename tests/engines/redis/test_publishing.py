@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from tests.engines.redis.conftest import Open
+from tests.engines.conftest import Open
 from tests.engines.redis.hands import PLAIN, consumer, data, publish, records, settle, tail, take
 from tidings.engines.redis import publishing
 from tidings.engines.redis.engine import RedisEngine

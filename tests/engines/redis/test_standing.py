@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.engines.redis.conftest import Open
+from tests.engines.conftest import Open
 from tests.engines.redis.hands import PLAIN, consumer, publish, records, settle, tail, take
 from tidings.brokers.registry import new_topic, to_json
 from tidings.engines.redis.engine import RedisEngine

@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from tidings.testing.servers import RedisServer, ServerFailed
+from tidings.testing.servers.process import answer
 
 
 def test_it_keeps_what_it_was_told_to_keep() -> None:
@@ -32,8 +33,17 @@ def test_directives_are_those_of_its_configuration() -> None:
         told = client.config_get("maxmemory*")
         assert (told["maxmemory"], told["maxmemory-policy"]) == ("10485760", "allkeys-lru")
         assert client.config_get("bind") == {"bind": "127.0.0.1"}
-        with redis.Redis(port=server.port) as stranger, pytest.raises(redis.AuthenticationError):
-            stranger.ping()
+        assert answer(server.port, b"PING\r\n").startswith(b"-NOAUTH")
+
+
+def test_a_replica_is_there_when_its_primary_counts_on_it() -> None:
+    with RedisServer() as primary, redis.Redis.from_url(primary.url) as client:
+        client.set("name", "value")
+        with RedisServer(replicaof=f"127.0.0.1 {primary.port}") as replica, redis.Redis.from_url(replica.url) as reader:
+            assert reader.get("name") == b"value"
+            client.set("name", "other")
+            assert client.wait(1, 10_000) == 1
+            assert reader.get("name") == b"other"
 
 
 def test_an_unknown_directive_is_told() -> None:

@@ -43,6 +43,11 @@ class Catalog:
         known = self._known.get(topic)
         return self._link.target.options.topic_options(topic) if known is None else known.entry.options
 
+    def version(self, topic: str) -> bytes:
+        """Return as of which version the topic is known; nothing when it is not."""
+        known = self._known.get(topic)
+        return b"" if known is None else known.version
+
     def knows(self, topic: str, version: bytes) -> bool:
         """Whether the topic is known as it was at this version."""
         known = self._known.get(topic)
@@ -128,9 +133,9 @@ class Catalog:
         self._grouped = number, tuple(read_group(entry) for entry in stored)
         return self._grouped
 
-    async def group(self, name: str) -> tuple[bytes, GroupEntry | None]:
-        """Return a group, with the number that the groups have as they are."""
-        number, groups = await self.load_groups()
+    async def group(self, name: str, anew: bool = True) -> tuple[bytes, GroupEntry | None]:
+        """Return a group, with the number that the groups have as they are; `anew`: not as they were known before."""
+        number, groups = await self.load_groups() if anew or not self._grouped[0] else self._grouped
         return number, next((group for group in groups if group.name == name), None)
 
 

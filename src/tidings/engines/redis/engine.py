@@ -15,7 +15,7 @@ from tidings.brokers.portal import BlockingEngine
 from tidings.brokers.registry import GroupEntry, new_group, to_json, with_filter
 from tidings.brokers.verdicts import Judge
 from tidings.engines.redis.catalog import ATTEMPTS, Catalog
-from tidings.engines.redis.publishing import LEVELS, Publisher
+from tidings.engines.redis.publishing import Publisher
 from tidings.engines.redis.reading.consumer import Consumer
 from tidings.engines.redis.reading.reader import Place, Reader
 from tidings.engines.redis.reading.settling import Settler
@@ -23,7 +23,7 @@ from tidings.engines.redis.reading.tail import Tail
 from tidings.engines.redis.server.link import Link
 from tidings.engines.redis.server.options import Target
 from tidings.engines.redis.standing import About, Standing, look
-from tidings.errors import BusBusy, EngineError, GroupNotFound, InvalidOption, TooManySubscribers
+from tidings.errors import BusBusy, EngineError, GroupExists, GroupNotFound, InvalidOption, TooManySubscribers
 from tidings.model.capability import Capability
 from tidings.model.message import Receipt, Record
 from tidings.model.options import Durability, PublishOptions, Start, TopicOptions
@@ -31,10 +31,14 @@ from tidings.model.subscription import SubscriptionSpec
 from tidings.model.url import URL
 from tidings.spi import AsyncFeed, AsyncFullEngine, GroupInfo, M, Settlement, TopicInfo, TopicStatistics
 
-PROVEN = {Capability.OS_DURABILITY: Durability.OS, Capability.DISK_DURABILITY: Durability.DISK}
+PROVEN = {
+    Capability.OS_DURABILITY: Durability.OS,
+    Capability.DISK_DURABILITY: Durability.DISK,
+    Capability.QUORUM_DURABILITY: Durability.QUORUM,
+}
 """What a server has to be configured for."""
 
-CAPABILITIES = frozenset(Capability) - {Capability.QUORUM_DURABILITY, Capability.ORDERING}
+CAPABILITIES = frozenset(Capability) - {Capability.ORDERING}
 
 
 class RedisFeed(BrokerFeed[M]):
@@ -44,7 +48,7 @@ class RedisFeed(BrokerFeed[M]):
         super().__init__(reader, *arguments)
         self._catalog = catalog
         if isinstance(reader, Consumer):
-            reader.holds = self._held_now
+            reader.holds, reader.eager = self._held_now, self._plain
 
     def _held_now(self) -> list[Any]:
         return list(self._held.values())
@@ -71,9 +75,8 @@ class RedisEngine(BrokerEngine):
 
     async def open(self) -> None:
         await self._link.open()
-        level = LEVELS.index(self._link.server.level)
-        missing = {capability for capability, needed in PROVEN.items() if LEVELS.index(needed) > level}
-        self.capabilities = CAPABILITIES - missing
+        proves = self._link.server.proves
+        self.capabilities = CAPABILITIES - {each for each, level in PROVEN.items() if not proves(level)}
 
     def _told(self, topic: str) -> None:
         self._publisher.told(topic)
@@ -154,8 +157,8 @@ class RedisEngine(BrokerEngine):
         """Let the reader begin; return what it is to read, as its group has it."""
         place = self._place(spec.start)
         await self._check_literals(spec)
-        for _ in range(ATTEMPTS):
-            groupings, entry = await self._group(spec)
+        for attempt in range(ATTEMPTS):
+            groupings, entry = await self._group(spec, attempt > 0)
             number, names = await self._names(spec)
             reader.entry = b"" if entry is None else to_json(entry)
             answer = await reader.attach(names, place, False, number, groupings, reader.entry)
@@ -163,7 +166,7 @@ class RedisEngine(BrokerEngine):
                 raise TooManySubscribers(answer[1].decode(), answer[2])
             if answer[0] == b"ok":
                 reader.known_from(answer[1])
-                await self._catalog.load([name.decode() for name, *_ in answer[2]])
+                await self._learn(answer[2])
                 return spec if entry is None else with_filter(spec, entry)
         raise BusBusy("topics and groups were made and dropped all the time meanwhile; try again")
 
@@ -197,12 +200,24 @@ class RedisEngine(BrokerEngine):
         number, names = await self._catalog.names()
         return number, [name for name in names if any(pattern.matches(name) for pattern in spec.patterns)]
 
-    async def _group(self, spec: SubscriptionSpec) -> tuple[bytes, GroupEntry | None]:
+    async def _learn(self, topics: Sequence[Any]) -> None:
+        """Look up the topics that are not known at the version that they were attached at."""
+        names = [(name.decode(), version) for name, version, *_ in topics]
+        if changed := [name for name, version in names if not self._catalog.knows(name, version)]:
+            await self._catalog.load(changed)
+
+    async def _group(self, spec: SubscriptionSpec, anew: bool) -> tuple[bytes, GroupEntry | None]:
+        """Return the group with what the subscription adds to it, and the number of the groups for which that holds."""
         if spec.group is None:
             return b"", None
-        number, found = await self._catalog.group(spec.group)
+        number, found = await self._catalog.group(spec.group, anew)
         now = self.clock.now()
-        return number, new_group(spec, now) if found is None else found.joined(spec, now)
+        try:
+            return number, new_group(spec, now) if found is None else found.joined(spec, now)
+        except GroupExists:  # it may have been another one that had this filter
+            if anew:
+                raise
+            return await self._group(spec, True)
 
     # -- groups
 

@@ -22,7 +22,7 @@ DATA = "data"
 
 MAGIC = b"tidings/1 "
 
-_PLAIN = [DATA.encode(), MESSAGE_ID.encode(), CONTENT_TYPE.encode()]
+_DATA, _ID, _TYPE = DATA.encode(), MESSAGE_ID.encode(), CONTENT_TYPE.encode()
 
 _OWN_ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]+")
 
@@ -42,8 +42,9 @@ def extra_fields(record: Record, encoding: str | None) -> list[str]:
 
 def read_entry(fields: list[bytes], entry: str, limit: int) -> StoredRecord:
     """Return the record of a stream's entry, which is called `entry`."""
-    if fields[::2] == _PLAIN:
-        return StoredRecord(fields[3].decode(errors="replace"), _type(fields[5]), fields[1])
+    if len(fields) == 6 and fields[0] == _DATA and fields[2] == _ID and fields[4] == _TYPE:
+        content_type = _types.get(fields[5]) or _type(fields[5])
+        return StoredRecord(fields[3].decode(errors="replace"), content_type, fields[1])
     named = {fields[at].decode(errors="replace"): fields[at + 1] for at in range(0, len(fields), 2)}
     body = named.pop(DATA, None)
     texts = {name: value.decode(errors="replace") for name, value in named.items()}
@@ -59,11 +60,9 @@ TYPES = 100
 
 
 def _type(text: bytes) -> str:
-    found = _types.get(text)
-    if found is None:
-        found = text.decode(errors="replace")
-        if len(_types) < TYPES:
-            _types[text] = found
+    found = text.decode(errors="replace")
+    if len(_types) < TYPES:
+        _types[text] = found
     return found
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from tidings.brokers.registry import admit, compression_of, place_of, prepare
@@ -19,13 +20,10 @@ ROOM_SECONDS = 1.0
 """How long a publish that waits for room waits to be told of it, before it looks by itself: word of it is lost only
 together with a connection."""
 
-
-LEVELS = [*Durability]
-
 WAYS_OUT = {
     Durability.OS: "let the server have appendonly yes and appendfsync always, or no, and this account ask CONFIG GET",
     Durability.DISK: "let the server have appendonly yes and appendfsync always, and this account ask CONFIG GET",
-    Durability.QUORUM: "use an engine that can, such as nats:",
+    Durability.QUORUM: "give the server two replicas and the URL ?replicas=3, and let this account ask CONFIG GET",
 }
 
 
@@ -68,11 +66,12 @@ class Publisher:
                 return answer
         batch = self.batch(known, records, options)
         waits = known.entry.options.overflow == Overflow.BLOCK
-        answer = await self._send(records, waits, batch)
+        send = partial(self._call, records, options, "publish", self._link.channel, "1" if waits else "0", *batch)
+        answer = await send()
         if answer[0] != b"full":
             return answer
         if waits:
-            answer = await self._wait_for_room(known, records, batch)
+            answer = await self._wait_for_room(known, send)
             if answer[0] != b"full":
                 return answer
         raise TopicFull(known.entry.name, answer[2], answer[3].decode())
@@ -86,26 +85,23 @@ class Publisher:
             body, encoding = (record.data, None) if compression is None else pack(record.data, compression)
             extra = extra_fields(record, encoding)
             arguments += (body, record.id, record.content_type, len(extra), *extra)
-        return await self._call(records, "put", *arguments)
+        return await self._call(records, options, "put", *arguments)
 
-    async def _wait_for_room(self, known: Known, records: Sequence[Record], batch: list[Any]) -> Any:
+    async def _wait_for_room(self, known: Known, send: Callable[[], Awaitable[Any]]) -> Any:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + known.entry.options.period("overflow_timeout")
         event = self._room.setdefault(known.entry.name, asyncio.Event())
         while True:
             event.clear()
-            answer = await self._send(records, True, batch)
+            answer = await send()
             left = deadline - loop.time()
             if answer[0] != b"full" or left <= 0:
                 return answer
             await _wait(event, min(left, ROOM_SECONDS))
 
-    async def _send(self, records: Sequence[Record], waits: bool, batch: list[Any]) -> Any:
-        return await self._call(records, "publish", self._link.channel, "1" if waits else "0", *batch)
-
-    async def _call(self, records: Sequence[Record], script: str, *arguments: Any) -> Any:
+    async def _call(self, records: Sequence[Record], options: PublishOptions, script: str, *arguments: Any) -> Any:
         try:
-            return await self._link.run(script, *arguments)
+            return await self._link.run(script, *arguments, quorum=options.durability is Durability.QUORUM)
         except AnswerLost as error:
             raise PublishUnknown(str(error), tuple(record.id for record in records)) from None
 
@@ -142,7 +138,7 @@ class Publisher:
 
     def check(self, asked: Durability) -> None:
         """Raise `UnsupportedFeature` unless the server is proven to reach this durability."""
-        if LEVELS.index(asked) > LEVELS.index(self._link.server.level):
+        if not self._link.server.proves(asked):
             raise UnsupportedFeature("redis:", f"durability {asked.value}", WAYS_OUT[asked])
 
     def level(self, options: PublishOptions) -> Durability:

@@ -16,7 +16,8 @@ class RedisServer(Server):
 
     `options`: directives of redis.conf, with '_' for '-', such as `appendonly="yes"`, `appendfsync="always"`,
     `maxmemory="10mb"`, `maxmemory_policy="allkeys-lru"`, `requirepass="secret"` (which the URL then has). Without any,
-    nothing is kept when the server ends.
+    nothing is kept when the server ends. With `replicaof="127.0.0.1 PORT"` it is a replica of another one, which has no
+    password; it is ready when the other counts on it.
     """
 
     program = "redis-server"
@@ -24,7 +25,8 @@ class RedisServer(Server):
 
     def __init__(self, folder: Path | str | None = None, **options: str) -> None:
         super().__init__(folder)
-        self.options = {"save": "", **{name.replace("_", "-"): value for name, value in options.items()}}
+        given = {name.replace("_", "-"): value for name, value in options.items()}
+        self.options = {"save": "", "repl-diskless-sync-delay": "0", **given}
 
     @property
     def url(self) -> str:
@@ -34,7 +36,10 @@ class RedisServer(Server):
         return f"redis://{account}{HOST}:{self.port}"
 
     def ready(self) -> bool:
-        """Return whether it answers clients."""
+        """Return whether it answers clients; a replica, whether its primary counts on it."""
+        if "replicaof" in self.options:
+            primary = int(self.options["replicaof"].split()[1])
+            return b"port=%d,state=online" % self.port in answer(primary, b"INFO replication\r\n")
         return answer(self.port, b"PING\r\n").startswith(READY)
 
     def _command(self) -> list[str]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from tests.engines.redis.conftest import Open
+from tests.engines.conftest import Open
 from tests.engines.redis.hands import consumer, data, now, publish, settle, tail, take, told
 from tidings.engines.redis.engine import RedisEngine
 from tidings.engines.redis.reading import reader

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 
-from tests.engines.redis.conftest import Open
+from tests.engines.conftest import Open
 from tests.engines.redis.hands import consumer, data, now, publish, records, settle, tail, take, told
 from tidings.engines.redis.engine import RedisEngine
-from tidings.engines.redis.reading.settling import _order
-from tidings.errors import LeaseLost, PublishUnknown, TopicFull
+from tidings.engines.redis.reading.settling import SENDINGS, _order
+from tidings.errors import BrokerUnavailable, LeaseLost, PublishUnknown, TopicFull
 from tidings.model.message import Message
 from tidings.model.options import Durability, PublishOptions, TopicOptions
 from tidings.spi import Output, Settlement
@@ -26,6 +28,14 @@ def outputs(topic: str, *numbers: int) -> list[Output]:
 
 def acks(messages: list[Message]) -> list[Settlement]:
     return [Settlement(message, "ack") for message in messages]
+
+
+@pytest.fixture
+async def behind(opened: Open, proxy: FaultProxy, url: str) -> AsyncIterator[RedisEngine]:
+    """An engine behind `proxy` that waits for answers for long: it hears at once of a connection that was reset."""
+    engine: RedisEngine = await opened(proxy.url(url))
+    yield engine
+    await engine.close()  # as long as there is the proxy
 
 
 def test_ids_are_ordered_as_numbers() -> None:
@@ -90,9 +100,9 @@ async def test_acks_in_any_order_are_one_call(engine: RedisEngine, raw: Redis) -
     sent = []
     there = engine._link.run
 
-    async def counted(script: str, *arguments: object, repeat: bool = False) -> object:
+    async def counted(script: str, *arguments: object, **options: bool) -> object:
         sent.append(script)
-        return await there(script, *arguments, repeat=repeat)
+        return await there(script, *arguments, **options)
 
     engine._link.run = counted  # type: ignore[method-assign]
     await settle(feed, messages[1::2] + messages[::2], "ack")
@@ -110,6 +120,52 @@ async def test_an_answer_that_was_lost_is_asked_for_again(
     await settle(feed, messages, "ack")
     assert distant._link._lost_at, "the answer was lost"
     assert [(group.lag, group.acked) for group in await engine.groups()] == [(0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("action", "sent", "counted"),
+    [("nack", b"retry", (1, 0)), ("release", b"release", (0, 0)), ("reject", b"dead-letters", (1, 1))],
+)
+async def test_what_was_said_twice_is_done_and_counted_once(
+    engine: RedisEngine, behind: RedisEngine, proxy: FaultProxy, action: str, sent: bytes, counted: tuple[int, int]
+) -> None:
+    feed = await consumer(behind, "orders")
+    await publish(engine, "orders", 1)
+    messages = await take(feed, 1)
+    proxy.drop_reply(request=sent)
+    await settle(feed, messages, action, 60)
+    assert behind._link._lost_at, "the answer was lost"
+    assert [(group.failed, group.dead, group.held) for group in await engine.groups("orders")] == [(*counted, 0)]
+
+
+async def test_acks_whose_answers_are_lost_again_and_again_may_be_done(
+    engine: RedisEngine, behind: RedisEngine, proxy: FaultProxy
+) -> None:
+    """That is told; said once more, they are."""
+    feed = await consumer(behind, "orders")
+    await publish(engine, "orders", 1)
+    messages = await take(feed, 1)
+    proxy.drop_reply(SENDINGS, request=b"orders")
+    with pytest.raises(BrokerUnavailable):
+        await settle(feed, messages, "ack")
+    await settle(feed, messages, "ack")
+    assert [(group.lag, group.acked) for group in await engine.groups()] == [(0, 1)]
+
+
+async def test_what_was_put_off_is_not_taken_from_who_has_it_by_now(
+    engine: RedisEngine, behind: RedisEngine, proxy: FaultProxy
+) -> None:
+    """Nobody answers who says so again: meanwhile it was its turn, and another has it."""
+    feed, other = await consumer(behind, "orders"), await consumer(engine, "orders", consumer="bob")
+    await publish(engine, "orders", 1)
+    messages = await take(feed, 1)
+    proxy.refuse()  # what comes back waits
+    proxy.drop_reply(request=b"retry")
+    settling = asyncio.create_task(settle(feed, messages, "nack", 0))
+    assert told(await take(other, 1)) == [(1, 2)]
+    proxy.accept()
+    await settling
+    assert [(group.held, group.failed) for group in await engine.groups("orders")] == [(1, 1)]
 
 
 async def test_a_transaction_is_done_as_one(engine: RedisEngine) -> None:
@@ -132,8 +188,9 @@ async def test_a_transaction_that_may_not_do_one_thing_does_nothing(opened: Open
     assert [info.messages for info in await one.topics(["bills", "mails"])] == [0, 0]
     assert [(group.held, group.acked) for group in await one.groups("orders")] == [(1, 0)]
     await other.seek_group("orders", "billing", "end")  # it has it no more
-    with pytest.raises(LeaseLost):
-        await feed.commit(acks(messages), outputs("mails", 1), Durability.MEMORY)
+    for more in outputs("mails", 1), []:
+        with pytest.raises(LeaseLost):
+            await feed.commit(acks(messages), more, Durability.MEMORY)
     assert [info.messages for info in await one.topics(["mails"])] == [0]
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from tests.engines.redis.conftest import Open
+from tests.engines.conftest import Open
 from tests.engines.redis.hands import data, now, publish, tail, take
 from tidings.engines.redis.engine import RedisEngine
 from tidings.engines.redis.reading import tail as module

@@ -15,6 +15,7 @@ CASES: list[tuple[Exception, type[EngineError], str]] = [
     (driver.NoPermissionError("no permissions"), BrokerRefused, "may not do this"),
     (driver.ResponseError("NOPERM no permissions"), BrokerRefused, "may not do this"),
     (driver.BusyLoadingError("loading"), BrokerUnavailable, "loading its data"),
+    (driver.ResponseError("LOADING Redis is loading the dataset in memory"), BrokerUnavailable, "loading its data"),
     (driver.OutOfMemoryError("used memory > maxmemory"), StorageFull, "memory is full"),
     (driver.ResponseError("OOM command not allowed"), StorageFull, "memory is full"),
     (driver.ResponseError("MISCONF errors writing"), StorageFull, "cannot write to its disk"),

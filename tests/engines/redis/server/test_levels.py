@@ -29,6 +29,17 @@ def test_the_level_is_what_is_proven(settings: dict[str, str], level: Durability
     assert judge(settings).level is level
 
 
+@pytest.mark.parametrize(("replicas", "proven"), [(1, False), (2, False), (3, True), (5, True)])
+def test_a_majority_needs_more_than_one_replica(replicas: int, proven: bool) -> None:
+    server = judge({}, replicas)
+    assert (server.level, server.proves(Durability.QUORUM)) == (Durability.MEMORY, proven)
+    assert not server.proves(Durability.OS)
+
+
+def test_a_majority_of_those_that_throw_away_is_none() -> None:
+    assert not judge({"maxmemory": "1", "maxmemory-policy": "allkeys-lru"}, 3).proves(Durability.QUORUM)
+
+
 def test_an_evicting_server_is_a_problem() -> None:
     (problem,) = judge({"maxmemory": "1", "maxmemory-policy": "allkeys-random"}).problems
     assert "allkeys-random" in problem

@@ -49,6 +49,12 @@ def test_what_is_no_place_is_refused(url: str) -> None:
         Target(parse_url(url))
 
 
+@pytest.mark.parametrize("replicas", [0, 16, "many"])
+def test_copies_are_a_number(replicas: int | str) -> None:
+    with pytest.raises((InvalidOption, InvalidURL)):
+        Target(parse_url(f"redis://host?replicas={replicas}"))
+
+
 @pytest.mark.parametrize("prefix", ["", "%20", "%0A"])
 def test_a_prefix_is_a_name(prefix: str) -> None:
     with pytest.raises((InvalidOption, InvalidURL)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -98,6 +99,19 @@ async def test_all_who_wait_are_told_that_it_broke(pipe: Pipe, raw: Redis, lost:
     assert len(lost) == 1
 
 
+async def test_what_is_sent_afterwards_fails_without_a_word_to_nobody(
+    pipe: Pipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = pipe.send("BLPOP", uuid4().hex, 0)
+    pipe.end(Disconnected("away"))
+    after = pipe.send("PING")
+    assert isinstance(after.exception(), Disconnected)
+    del before, after
+    pipe.send("PING")
+    gc.collect()
+    assert not caplog.records
+
+
 async def test_closing_ends_what_waits(pipe: Pipe, lost: list[Exception]) -> None:
     waiting = pipe.send("BLPOP", uuid4().hex, 0)
     await pipe.close()
@@ -124,3 +138,11 @@ async def test_an_ear_answers_while_it_hears(ear: Ear, raw: Redis, heard: asynci
         await raw.publish(name, str(number))
     assert (await ear.send("PING"))[0] == b"pong"
     assert [heard.get_nowait()[2] for _ in range(100)] == [b"%d" % number for number in range(100)]
+
+
+@pytest.mark.parametrize("nonsense", [b"?what is this\r\n", b"+nobody asked\r\n"], ids=["no answer", "no question"])
+async def test_a_server_that_talks_nonsense_is_left(pipe: Pipe, lost: list[Exception], nonsense: bytes) -> None:
+    pipe.data_received(nonsense)
+    assert len(lost) == 1
+    with pytest.raises(type(lost[0])):
+        await pipe.send("PING")

@@ -14,7 +14,7 @@ from tidings.brokers.feed import Delivery, Source
 from tidings.brokers.verdicts import Act
 from tidings.engines.redis.catalog import Catalog
 from tidings.engines.redis.fields import read_entry
-from tidings.engines.redis.reading.settling import Settler
+from tidings.engines.redis.reading.settling import Handle, Settler
 from tidings.engines.redis.server.link import Link
 from tidings.errors import BrokerUnavailable
 from tidings.model.options import NORMAL_PRIORITY
@@ -45,8 +45,11 @@ Place = tuple[str, float]
 class Reader(Source):
     """A source that asks a script for messages whenever something may be there.
 
-    `topics` are those that it reads, `dirty` those that may have something, `due` when others will have.
+    `topics` are those that it reads, `dirty` those that may have something, `due` when others will have. `handle`
+    makes what settles a delivery.
     """
+
+    handle: type[Handle] | None = None
 
     def __init__(self, link: Link, catalog: Catalog, settler: Settler, spec: SubscriptionSpec, name: str) -> None:
         super().__init__()
@@ -104,6 +107,8 @@ class Reader(Source):
     async def pull(self, limit: int, timeout: float | None) -> list[Delivery]:
         self._pulling += 1
         try:
+            if self._asking is not None and self._asking.done():
+                await self._answered(None)
             return await self._pull(limit, timeout)
         finally:
             self._pulling -= 1
@@ -149,14 +154,15 @@ class Reader(Source):
         asking = self._asking
         assert asking is not None
         left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
-        done, _ = await asyncio.wait([asking], timeout=left)
-        if done and self._asking is asking:
+        if not asking.done():
+            await asyncio.wait([asking], timeout=left)
+        if asking.done() and self._asking is asking:
             self._asking = None
             try:
                 asking.result()
             except BrokerUnavailable:  # it passes; whoever waits goes on waiting
                 self._recheck = asyncio.get_running_loop().time() + RECHECK_SECONDS
-        return bool(done)
+        return asking.done()
 
     def _is_due(self, now: float) -> bool:
         return bool(self._dirty) or now >= self._next()
@@ -249,23 +255,18 @@ class Reader(Source):
 
     def _deliveries(self, topic: str, suffix: str, attempt: int, mode: bytes, entries: Any) -> list[Delivery]:
         limit = self._link.target.options.max_message_bytes
-        (partition, level), settled = place_of(suffix), mode == AT_MOST_ONCE
-        found = []
+        (partition, level), settled, handle = place_of(suffix), mode == AT_MOST_ONCE, self.handle
+        found, last, begun = [], b"", 0
         for entry, fields in entries:
-            name = entry.decode()
-            milliseconds, _, sequence = name.partition("-")
-            offset, micros = divmod(int(sequence), OFFSET_STEP)
-            if len(fields) < 3 or fields[2] != OWN_FIELD:
-                offset = -1
-            at = (int(milliseconds) * 1000 + micros) / 1e6
-            handle = self._handle(topic, suffix, name, attempt)
-            record = read_entry(fields, name, limit)
-            found.append(Delivery(record, topic, partition, offset, at, attempt, handle, level, settled))
+            milliseconds, _, digits = entry.partition(b"-")
+            if milliseconds != last:
+                last, begun = milliseconds, int(milliseconds) * 1000
+            name, sequence = entry.decode(), int(digits)
+            at = (begun + sequence % OFFSET_STEP) / 1e6
+            offset = sequence // OFFSET_STEP if len(fields) > 2 and fields[2] == OWN_FIELD else -1
+            record, its = read_entry(fields, name, limit), handle and handle(topic, suffix, name, attempt)
+            found.append(Delivery(record, topic, partition, offset, at, attempt, its, level, settled))
         return found
-
-    def _handle(self, topic: str, suffix: str, entry: str, attempt: int) -> Any:
-        """Return what settles a delivery."""
-        return None
 
     def _passed(self, topic: str, suffix: str, entries: Any) -> None:
         """These were read."""

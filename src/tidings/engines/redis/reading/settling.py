@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from msgspec import Struct
@@ -19,6 +20,9 @@ from tidings.spi import Output
 SENDINGS = 2
 """How often acts are sent when their answer was lost: once more, on a new connection."""
 
+EACH, WHOLE, AGAIN = "0", "1", "2"
+"""How the script takes what it is given: each for itself, all or nothing, or as what may have been done before; then it
+looks up what this consumer still has."""
 
 Way = tuple[str, str, int, str, int, str]
 """Topic, suffix of the stream, attempt, what becomes of it, after so many microseconds, and the counter."""
@@ -49,7 +53,7 @@ class Settler:
         is not refused for being done."""
         for sending in range(SENDINGS):
             try:
-                done, answer = await self._send(name, group, acts, ())
+                done, answer = await self._send(name, group, acts, (), AGAIN if sending else EACH)
             except AnswerLost:
                 if sending + 1 == SENDINGS:
                     raise
@@ -60,11 +64,10 @@ class Settler:
     async def give_back(self, name: str, group: str, deliveries: Sequence[Delivery]) -> None:
         """Give back what nobody has seen, without counting an attempt; also what was settled when it was pulled."""
         arguments: list[Any] = []
-        for each in deliveries:
-            handle: Handle = each.handle
-            kind = "give" if each.settled else "release"
-            arguments += (handle.topic, handle.suffix, handle.attempt, kind, 0, "", 1, handle.entry, 0)
-        await self._link.run("settle", name, group, "0", *arguments, repeat=True)
+        for way, alike in groupby(deliveries, _way_back):
+            entries = sorted((each.handle.entry for each in alike), key=_order)
+            arguments += (*way, len(entries), *entries, 0)
+        await self._link.run("settle", name, group, AGAIN, *arguments, repeat=True)
 
     async def commit(
         self, name: str, group: str, acts: Sequence[Act], outputs: Sequence[Output], durability: Durability
@@ -72,7 +75,7 @@ class Settler:
         """Carry out the acts and publish the outputs, all or nothing."""
         self._publisher.check(durability)
         try:
-            done, answer = await self._send(name, group, acts, outputs)
+            done, answer = await self._send(name, group, acts, outputs, WHOLE, quorum=durability is Durability.QUORUM)
         except AnswerLost as error:
             raise PublishUnknown(str(error), tuple(output.record.id for output in outputs)) from None
         if answer[0] == b"full":
@@ -82,15 +85,14 @@ class Settler:
             raise LeaseLost(messages[0].topic, tuple(message.offset for message in messages))
 
     async def _send(
-        self, name: str, group: str, acts: Sequence[Act], outputs: Sequence[Output] | tuple[()]
+        self, name: str, group: str, acts: Sequence[Act], outputs: Sequence[Output], how: str, *, quorum: bool = False
     ) -> tuple[list[Act], Any]:
         """Return the acts in the order in which they were sent, and the answer."""
-        if not outputs and (entries := _acked(acts)):
+        if how != WHOLE and (entries := _acked(acts)):
             handle = acts[0].handle
             answer = await self._link.run("ack", name, group, handle.topic, handle.suffix, *entries)
             if answer[0] == b"ok":
                 return [], answer
-        whole = "1" if outputs else "0"
         for _ in range(ATTEMPTS):
             done, arguments = await self._runs(acts)
             if outputs:
@@ -98,7 +100,7 @@ class Settler:
                 arguments += (*NOTHING, 0, len(batches), *(part for batch in batches for part in batch))
             if not arguments:
                 return [], (b"ok", [])
-            answer = await self._link.run("settle", name, group, whole, *arguments)
+            answer = await self._link.run("settle", name, group, how, *arguments, quorum=quorum)
             if answer[0] != b"stale":
                 return done, answer
             await self._catalog.load([answer[1].decode()])
@@ -147,6 +149,12 @@ def _way(act: Act) -> Way:
         return NOTHING
     kind = "recount" if not act.message.lease and act.kind == "ack" and act.count else act.kind
     return handle.topic, handle.suffix, handle.attempt, kind, round(act.seconds * 1e6), act.count
+
+
+def _way_back(delivery: Delivery) -> Way:
+    """Return what deliveries have in common that are given back together."""
+    handle: Handle = delivery.handle
+    return handle.topic, handle.suffix, handle.attempt, "give" if delivery.settled else "release", 0, ""
 
 
 def _acked(acts: Sequence[Act]) -> list[str]:

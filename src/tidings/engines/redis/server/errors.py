@@ -25,6 +25,7 @@ _WORDS: tuple[tuple[type[Exception], str, type[EngineError], str], ...] = (
     ),
     (driver.ResponseError, "READONLY", BrokerRefused, "it is a replica; give the URL of the primary"),
     (driver.ResponseError, "MISCONF", StorageFull, "it cannot write to its disk"),
+    (driver.ResponseError, "LOADING", BrokerUnavailable, "it is loading its data"),
     (driver.ResponseError, "BUSY", BrokerUnavailable, "a script holds it up"),
     (driver.ResponseError, "", BrokerRefused, ""),
 )

@@ -14,18 +14,29 @@ from tidings.model.options import Durability
 LEAST_VERSION = (7, 0)
 """Of the server: since then it counts what a group has not read."""
 
+QUORUM = 3
+"""Copies, with the primary's, of which one may be lost while the others are a majority."""
+
+LEVELS = [*Durability]
+
 ASKED = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory", "maxmemory-policy")
 
 
 class Server(Struct, frozen=True):
-    """A server: the durability that its configuration proves, and what is the matter with it."""
+    """A server: the durability that its configuration proves, what is the matter with it, and whether a majority of it
+    and its replicas can be waited for."""
 
     level: Durability = Durability.MEMORY
     problems: tuple[str, ...] = ()
+    quorum: bool = False
+
+    def proves(self, asked: Durability) -> bool:
+        """Whether a publish that asks for this durability is not refused."""
+        return self.quorum if asked is Durability.QUORUM else LEVELS.index(asked) <= LEVELS.index(self.level)
 
 
-async def examine(pipe: Pipe) -> Server:
-    """Look at the server. Raises `BrokerRefused` for one that cannot have a bus."""
+async def examine(pipe: Pipe, replicas: int) -> Server:
+    """Look at the server, which is one of `replicas`. Raises `BrokerRefused` for one that cannot have a bus."""
     information = _read_information(await pipe.send("INFO", "server", "cluster"))
     version = information.get("redis_version", "0")
     numbers = [int(part) for part in version.split(".")[:2] if part.isdecimal()]
@@ -38,7 +49,7 @@ async def examine(pipe: Pipe) -> Server:
     except ResponseError:  # the account may not ask, so nothing is proven
         return Server()
     settings: dict[str, Any] = {found[at].decode(): found[at + 1].decode() for at in range(0, len(found), 2)}
-    return judge(settings)
+    return judge(settings, replicas)
 
 
 def _read_information(text: bytes) -> dict[str, str]:
@@ -46,7 +57,7 @@ def _read_information(text: bytes) -> dict[str, str]:
     return {name: value for name, colon, value in lines if colon}
 
 
-def judge(settings: dict[str, str]) -> Server:
+def judge(settings: dict[str, str], replicas: int = 1) -> Server:
     """Return what the configuration of a server proves.
 
     With `appendfsync everysec` the server answers before it has written, while its disk is slow: what it acknowledged
@@ -55,9 +66,13 @@ def judge(settings: dict[str, str]) -> Server:
     policy = settings.get("maxmemory-policy", "noeviction")
     if settings.get("maxmemory", "0") != "0" and policy.startswith("allkeys"):
         return Server(problems=(f"maxmemory-policy is {policy}: messages vanish when memory is short; set noeviction",))
+    return Server(_level(settings), (), replicas >= QUORUM)
+
+
+def _level(settings: dict[str, str]) -> Durability:
     if settings.get("appendonly") != "yes":
-        return Server()
+        return Durability.MEMORY
     sync = settings.get("appendfsync")
     if sync == "always" and settings.get("no-appendfsync-on-rewrite") == "no":
-        return Server(Durability.DISK)
-    return Server(Durability.OS if sync in ("always", "no") else Durability.MEMORY)
+        return Durability.DISK
+    return Durability.OS if sync in ("always", "no") else Durability.MEMORY

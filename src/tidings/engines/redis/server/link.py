@@ -1,4 +1,5 @@
-"""The way to one Redis: two connections, one to ask and one to be told; made anew by itself when they break."""
+"""The way to one Redis: two connections, one to ask and one to be told, and a third as soon as something is to be on a
+majority of replicas; made anew by itself when they break."""
 
 from __future__ import annotations
 
@@ -11,12 +12,13 @@ from typing import Any
 from uuid import uuid4
 
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
 from tidings.engines.redis.server.errors import translate
 from tidings.engines.redis.server.levels import Server, examine
 from tidings.engines.redis.server.options import Target
 from tidings.engines.redis.server.pipe import Ear, Pipe
+from tidings.engines.redis.server.quorum import STORED, Quorum
 from tidings.engines.redis.server.scripts import SOURCES, SUMS
 from tidings.errors import BrokerUnavailable, Closed, EngineError
 
@@ -36,7 +38,8 @@ Heard = Callable[[str, bytes, bytes], None]
 
 
 class AnswerLost(BrokerUnavailable):
-    """The connection broke when the command was sent: it may have been carried out."""
+    """The connection broke when the command was sent: it may have been carried out. Or it was, and not enough replicas
+    have said that they have it."""
 
 
 class Link:
@@ -64,6 +67,7 @@ class Link:
         self._news = news
         self._pipe: Pipe | None = None
         self._ear: Ear | None = None
+        self._quorum: Quorum | None = None
         self._connected = asyncio.Event()
         self._broken = asyncio.Event()
         self._opening = asyncio.Lock()
@@ -127,7 +131,7 @@ class Link:
         listening = [self._ear.send("SUBSCRIBE", self.channel), self._ear.send("SUBSCRIBE", self._common)]
         listening += [self._ear.send(_verb(native.decode()), native) for native in self._heard]
         loading = [self._pipe.send("SCRIPT", "LOAD", source) for source in SOURCES.values()]
-        self.server = await examine(self._pipe)
+        self.server = await examine(self._pipe, self.target.options.replicas)
         begun = time.time()
         seconds, micros = await self._pipe.send("TIME")
         skew = int(seconds) + int(micros) / 1e6 - (begun + time.time()) / 2
@@ -142,16 +146,18 @@ class Link:
         self._connected.clear()
         self._broken.set()
         self._reason = error
-        for pipe in (self._pipe, self._ear):
-            if pipe is not None:
-                pipe.end(error)
+        for pipe in self._pipes():
+            pipe.end(error)
+
+    def _pipes(self) -> list[Pipe]:
+        return [pipe for pipe in (self._pipe, self._ear, self._quorum) if pipe is not None]
 
     async def _drop(self, error: Exception) -> None:
         self._broke(error)
-        pipes, self._pipe, self._ear = (self._pipe, self._ear), None, None
+        pipes = self._pipes()
+        self._pipe = self._ear = self._quorum = None
         for pipe in pipes:
-            if pipe is not None:
-                await pipe.close()
+            await pipe.close()
 
     async def _tend(self) -> None:
         """Ask from time to time whether the connections live; make them anew when they do not."""
@@ -162,7 +168,7 @@ class Link:
                 await self._revive()
 
     async def _watch(self) -> None:
-        pinging = [pipe.send("PING") for pipe in (self._pipe, self._ear) if pipe is not None]
+        pinging = [pipe.send("PING") for pipe in self._pipes()]
         _, silent = await asyncio.wait(pinging, timeout=self.target.options.request_seconds)
         for ping in pinging:
             if ping.done() and not ping.cancelled():
@@ -201,9 +207,10 @@ class Link:
 
     # -- asking
 
-    async def run(self, script: str, *arguments: Any, repeat: bool = False) -> Any:
-        """Run a script. `repeat`: it does no harm twice, and is run again when its answer was lost. Raises
-        `BrokerUnavailable` when nothing was sent, and `AnswerLost` when it may have run."""
+    async def run(self, script: str, *arguments: Any, repeat: bool = False, quorum: bool = False) -> Any:
+        """Run a script. `repeat`: it does no harm twice, and is run again when its answer was lost. `quorum`: wait
+        until a majority has what it stored. Raises `BrokerUnavailable` when nothing was sent, and `AnswerLost` when it
+        may have run."""
         self.check()
         if self._tending is None:
             await self.open()
@@ -211,8 +218,9 @@ class Link:
         while True:
             pipe = self._pipe if self._connected.is_set() else None
             pipe = pipe or await self._wait(deadline)
+            command = ("EVALSHA", SUMS[script], 1, self._prefix, *arguments)
             try:
-                return await self._ask(pipe, deadline, ("EVALSHA", SUMS[script], 1, self._prefix, *arguments))
+                return await (self._prove(deadline, command) if quorum else self._ask(pipe, deadline, command))
             except NoScriptError:  # somebody emptied the server's cache of scripts
                 await self._ask(pipe, deadline, ("SCRIPT", "LOAD", SOURCES[script]))
             except AnswerLost:
@@ -234,18 +242,36 @@ class Link:
                 raise AnswerLost(f"{self.name}: the connection was lost") from None
             raise translate(self.name, error) from None
 
-    async def ask(self, *commands: tuple[Any, ...]) -> list[Any]:
-        """Send commands together; return their answers, of which some may be errors of Redis."""
+    async def _prove(self, deadline: float, command: tuple[Any, ...]) -> Any:
+        """Send a command on the connection for that; return its answer when a majority has what it stored."""
+        pipe = self._quorum or await self._open_quorum()
+        proof = pipe.proof()  # of what is sent in this turn of the loop, too
+        try:
+            answer = await self._ask(pipe, deadline, command)
+            if answer[0] in STORED:
+                await asyncio.wait([proof], timeout=deadline - asyncio.get_running_loop().time())
+                if not proof.done() or not proof.result():
+                    raise AnswerLost(f"{self.name}: not enough replicas ({pipe.needed}) said in time that they have it")
+            return answer
+        finally:
+            proof.cancel()
+
+    async def _open_quorum(self) -> Quorum:
+        async with self._opening:  # many may come at once
+            self.check()
+            if self._quorum is None:
+                try:
+                    async with asyncio.timeout(self.target.options.connect_seconds):
+                        self._quorum = Quorum(await self._dial(), self._broke, self.target.options)
+                except (OSError, RedisError) as error:
+                    raise translate(self.name, error) from None
+            return self._quorum
+
+    async def ask(self, *command: Any) -> Any:
+        """Send one command. Raises what `run` raises."""
         self.check()
         deadline = asyncio.get_running_loop().time() + self.target.options.request_seconds
-        pipe = await self._wait(deadline)
-        sent = [pipe.send(*command) for command in commands]
-        async with asyncio.timeout_at(deadline):
-            answers = await asyncio.gather(*sent, return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, Exception) and not isinstance(answer, ResponseError):
-                raise AnswerLost(f"{self.name}: the connection was lost")
-        return answers
+        return await self._ask(await self._wait(deadline), deadline, command)
 
     # -- being told
 

@@ -9,25 +9,32 @@ from redis.asyncio.connection import Connection, SSLConnection
 
 from tidings.brokers.address import BrokerOptions, read_address
 from tidings.errors import InvalidURL
-from tidings.model.options import check_name
+from tidings.model.options import check_count, check_name
 from tidings.model.url import URL, read_options
 
 PORT = 6379
+
+MOST_REPLICAS = 15
+"""More copies than a primary is ever given: a larger number is a mistake, and would be waited for in vain."""
 
 
 class RedisOptions(BrokerOptions, frozen=True, kw_only=True):
     """`redis://user:password@host:port/database?prefix=...`; `rediss://` with TLS, the server known by the certificates
     in `ca_file` or by those of the system.
 
-    `prefix` names the bus: the keys of another one are left alone. See `BrokerOptions` for the others.
+    `prefix` names the bus: the keys of another one are left alone. `replicas`: on how many servers everything is kept,
+    the primary and those that follow it; with 3 or more, a majority of them can be waited for. See `BrokerOptions` for
+    the others.
     """
 
     prefix: str = "tidings"
+    replicas: int = 1
     ca_file: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name("prefix", self.prefix)
+        check_count("replicas", self.replicas, 1, MOST_REPLICAS)
 
 
 class Target:

@@ -7,56 +7,64 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from hiredis import pack_command
+from hiredis import Reader, pack_command
 from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 
-class Pipe:
-    """A connection that is made. `lost` is called once, with the reason, when it is no more."""
+class Pipe(asyncio.Protocol):
+    """A connection that the driver has made. `lost` is called once, with the reason, when it is no more.
+
+    From here on bytes go straight from the socket to the parser, and a command straight to the socket while nobody
+    waits: by the driver's streams each takes turns of the loop that cost more than the server's work.
+    """
 
     def __init__(self, connection: Connection, lost: Callable[[Exception], None]) -> None:
-        self._connection = connection
+        assert connection._writer is not None
+        self._connection = connection  # forgotten, it would close its transport
+        self._transport = connection._writer.transport
         self._lost = lost
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._unsent: list[bytes] = []
-        self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._tasks = [asyncio.create_task(self._run(self._write)), asyncio.create_task(self._run(self._read))]
+        self._parser = Reader(replyError=_refusal)
+        self._gone: asyncio.Future[None] = self._loop.create_future()
         self._broken: Exception | None = None
+        self._transport.set_protocol(self)
 
     def send(self, *command: Any) -> asyncio.Future[Any]:
         """Send a command; the future has its answer, or the driver's error."""
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._broken is not None:
-            future.set_exception(self._broken)
+            _fail(future, self._broken)
             return future
-        self._unsent.append(pack_command(command))
+        packed = pack_command(command)
+        if not self._waiting:
+            self._transport.write(packed)
+        else:  # what others ask in this turn of the loop goes with it
+            if not self._unsent:
+                self._loop.call_soon(self._flush)
+            self._unsent.append(packed)
         self._waiting.append(future)
-        self._wake.set()
         return future
 
-    async def _run(self, work: Callable[[], Any]) -> None:
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._broken is None:
+            self._transport.writelines(unsent)
+
+    def data_received(self, data: bytes) -> None:
         try:
-            await work()
+            self._parser.feed(data)
+            while self._broken is None and (answer := self._parser.gets()) is not False:
+                self.answered(answer)
         except Exception as error:  # whatever it was, the connection is of no more use
             self.end(error)
 
-    async def _write(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            unsent, self._unsent = self._unsent, []
-            await self._connection.send_packed_command(unsent, check_health=False)
-
-    async def _read(self) -> None:
-        while True:
-            try:
-                answer = await self._connection.read_response(disable_decoding=True)
-            except ResponseError as error:
-                answer = error
-            self.answered(answer)
+    def connection_lost(self, error: Exception | None) -> None:
+        self.end(error or Disconnected())
+        self._gone.set_result(None)
 
     def answered(self, answer: Any) -> None:
         """Give an answer to who waits for it."""
@@ -76,17 +84,15 @@ class Pipe:
         waiting, self._waiting = self._waiting, deque()
         for future in waiting:
             if not future.done():
-                future.set_exception(error)
-                future.exception()  # told; nobody may wait any more
+                _fail(future, error)
         self._lost(error)
 
     async def close(self) -> None:
         """Close the connection."""
         self.end(Disconnected("the connection was closed"))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        await self._connection.disconnect()
+        self._transport.abort()
+        await self._connection.disconnect(nowait=True)
+        await self._gone
 
 
 class Ear(Pipe):
@@ -94,7 +100,10 @@ class Ear(Pipe):
     its payload."""
 
     def __init__(
-        self, connection: Connection, lost: Callable[[Exception], None], heard: Callable[[bytes, bytes, bytes], None]
+        self,
+        connection: Connection,
+        lost: Callable[[Exception], None],
+        heard: Callable[[bytes, bytes, bytes], None],
     ) -> None:
         self._heard = heard
         super().__init__(connection, lost)
@@ -106,3 +115,14 @@ class Ear(Pipe):
             self._heard(answer[1], answer[2], answer[3])
         else:
             super().answered(answer)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    """Let it fail, also when nobody waits for it any more."""
+    future.set_exception(error)
+    future.exception()
+
+
+def _refusal(text: str) -> ResponseError:
+    """Return the error that an answer of the server is."""
+    return (NoScriptError if text.startswith("NOSCRIPT") else ResponseError)(text)

@@ -93,7 +93,7 @@ local function deliver_merged(state) -- several priorities in the order of publi
   for place = 1, math.min(room - count, #heads) do deliver_new(state, heads[place][3], 1) end
 end
 
-local SMALL = 64 -- new messages of one stream that are delivered here; more are read faster without the script
+local SMALL = 16 -- new messages of one stream that are delivered here; more are read faster without the script
 
 local function deliver_fresh(state)
   if #streams == 1 and #streams_of(state) == 1 and state.mode ~= 'p' then

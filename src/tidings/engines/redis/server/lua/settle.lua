@@ -1,12 +1,14 @@
 -- Carry out what consumers said, and publish what goes with it.
--- Arguments: the name of the consumer, its group, "1" for all or nothing; then runs of deliveries that end alike: topic,
--- suffix of the stream, attempt, what becomes of them ("give" and "recount": they were settled when they were handed
--- out), microseconds until then, the counter, how many, their ids in order; and how many batches are published with them.
+-- Arguments: the name of the consumer, its group, "1" for all or nothing, "2" when it may have been done before, else
+-- "0"; then runs of deliveries that end alike: topic, suffix of the stream, attempt, what becomes of them ("give" and
+-- "recount": they were settled when they were handed out), microseconds until then, the counter, how many, their ids in
+-- order; and how many batches are published with them.
 -- Returns "ok" and the numbers, from 1, of the deliveries that are not this consumer's; or why nothing was done.
 
-local name, group, whole_or_not = take(), take(), take() == '1'
+local name, group, how = take(), take(), take()
+local whole_or_not = how == '1'
 
-local careful = whole_or_not or redis.call('HEXISTS', STOLEN, name) == 1
+local careful = how ~= '0' or redis.call('HEXISTS', STOLEN, name) == 1
 
 local LOOKED_UP = 1000 -- messages that are looked up by one command
 
