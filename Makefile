@@ -5,16 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 20
 ENGINE ?= file
-BROKER_TESTS := $(addprefix tests/,brokers/faults interop engines/nats engines/redis engines/rabbitmq testing/servers \
-	testing/test_server_fixtures.py cli/cluster cli/mirror examples/test_grow.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-brokers lint types brokers format generate capabilities crash powercut bench clean
+.PHONY: help demo test lint types brokers format generate capabilities crash powercut bench clean
 
 help:
 	@echo "make demo        install and run the demonstration"
-	@echo "make test        everything a change must pass: lint, types, tests"
-	@echo "make test-brokers  the engines of NATS, Redis and RabbitMQ on real servers (make brokers installs these)"
+	@echo "make test        everything a change must pass: lint, types, tests, also on real brokers (see: make brokers)"
 	@echo "make lint        ruff, the import floors, generated files up to date"
 	@echo "make types       mypy --strict"
 	@echo "make brokers     install what the tests start: redis-server, rabbitmq-server (Debian, root; runs no service)"
@@ -46,11 +43,7 @@ demo: $(VENV)/.installed
 
 # pytest comes last, so that its summary closes the output.
 test: lint types
-	$(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(BROKER_TESTS)) $(addprefix --engine-url=,memory: file: zmq+ipc:)
-
-# Apart from `make test` as long as a run of all of it has a few cases that fail now and then: see CONTRIBUTING.md.
-test-brokers: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 $(BROKER_TESTS) src/tidings/testing/conformance $(addprefix --engine-url=,nats: redis: amqp:)
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 # What packages ask before they start their service; the answer is no while this runs.
-policy=/usr/sbin/policy-rc.d
+policy=${DPKG_ROOT:-}/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
     trap 'rm -f "$policy"' EXIT
     trap 'exit 1' INT TERM

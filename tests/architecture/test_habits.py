@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "tests").rglob("*.py"))
 # A function whose name begins like this is there to fail: a shared check, a wait, a run of a machine.
 CHECKS = ("assert", "check", "expect", "fail", "raises", "run", "wait", "warns", "verify")
+SLEEPERS = ("time", "asyncio")  # modules with a `sleep`
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -39,20 +40,17 @@ def can_fail(test: Function, local: dict[str, Function]) -> bool:
 
 
 def sleeps(tree: ast.AST) -> list[int]:
-    """The lines that call `time.sleep`, under whatever name it was imported."""
+    """The lines that let time pass, under whatever name they have that; `asyncio.sleep(0)` only gives others a turn."""
     names = {
         alias.asname or alias.name
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "time"
+        if isinstance(node, ast.ImportFrom) and node.module in SLEEPERS
         for alias in node.names
         if alias.name == "sleep"
     }
-    return [
-        node.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and (ast.unparse(node.func) == "time.sleep" or (isinstance(node.func, ast.Name) and node.func.id in names))
-    ]
+    names |= {f"{module}.sleep" for module in SLEEPERS}
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in names]
+    return [call.lineno for call in calls if [ast.unparse(each) for each in call.args] != ["0"]]
 
 
 def powerless(tree: ast.Module) -> list[str]:
@@ -70,8 +68,11 @@ def test_file(path: Path) -> None:
 
 
 def test_sleeping_is_seen() -> None:
-    source = "import time\nfrom time import sleep as nap\ntime.sleep(1)\nnap(2)\nevent.wait(3)\n"
-    assert sleeps(ast.parse(source)) == [3, 4]
+    source = (
+        "import time\nfrom time import sleep as nap\ntime.sleep(1)\nnap(2)\nevent.wait(3)\n"
+        "from asyncio import sleep\nawait asyncio.sleep(0)\nawait sleep(SECONDS)\nawait asyncio.sleep(delay=1)\n"
+    )
+    assert sleeps(ast.parse(source)) == [3, 4, 8, 9]
 
 
 def test_powerless_tests_are_seen() -> None:

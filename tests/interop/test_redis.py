@@ -12,7 +12,7 @@ import redis.asyncio
 from tests.interop.deadline import SECONDS
 from tests.interop.seeds import running
 from tidings import AsyncClient
-from tidings.testing.conformance.stage.place import data, take
+from tidings.testing.conformance.stage.place import data, take, until
 
 STOCKS = ["STOCK_UPDATE:AAPL:150.2", "STOCK_UPDATE:GOOGL:2800.5", "STOCK_UPDATE:TSLA:220.8"]
 
@@ -46,13 +46,13 @@ async def test_stocks(url: str, port: int, redis_url: str) -> None:
 
 
 async def _subscribed(redis_url: str, channel: str) -> None:
-    """Return when another program has subscribed: the other prints before it does."""
-    plain = redis.asyncio.Redis.from_url(redis_url)
-    async with plain, plain.pubsub() as listening:
-        await listening.subscribe(channel)
-        await listening.get_message(timeout=SECONDS)
-        while dict(await plain.pubsub_numsub(channel))[channel.encode()] < 3:
-            await plain.ping()
+    """Return when another program has subscribed beside us: it prints before it does."""
+    async with redis.asyncio.Redis.from_url(redis_url) as plain:
+
+        async def are_two() -> bool:
+            return dict(await plain.pubsub_numsub(channel))[channel.encode()] == 2
+
+        await until(are_two, SECONDS)
 
 
 @pytest.mark.parametrize(

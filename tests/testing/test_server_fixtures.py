@@ -101,7 +101,7 @@ def test_what_is_not_installed_is_told(
 ) -> None:
     monkeypatch.setenv("CI", judging)
     pytester.makeconftest(BARE)
-    result = run_project(pytester, EVERY_KIND, "-rs", *arguments)
+    result = run_project(pytester, EVERY_KIND, "-rsf", "--tb=no", *arguments)
     result.assert_outcomes(**outcomes)
     result.stdout.fnmatch_lines(["*redis-server is not installed: apt install redis-server*"])
 

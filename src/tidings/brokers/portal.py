@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import functools
 import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from tidings.errors import Closed
 from tidings.model.capability import Capability
 from tidings.model.clock import Clock
-from tidings.model.message import Receipt, Record
-from tidings.model.options import Durability, PublishOptions, Start, TopicOptions
+from tidings.model.options import Durability
 from tidings.model.subscription import SubscriptionSpec
 from tidings.spi import (
     AsyncFeed,
@@ -23,17 +23,15 @@ from tidings.spi import (
     Feed,
     FullEngine,
     Gap,
-    GroupInfo,
     M,
     Output,
     Settlement,
-    TopicInfo,
-    TopicStatistics,
 )
 
 END_SECONDS = 5.0
 """How long the end of the program waits for the loop: longer than a turn of it takes, whatever it is doing."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 Undo = Callable[[T], Coroutine[Any, Any, None]]
@@ -166,6 +164,19 @@ class BlockingFeed(Feed[M]):
             self._run(self._feed.close)
 
 
+def _in_loop(
+    method: Callable[Concatenate[AsyncFullEngine, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[BlockingEngine, P], T]:
+    """Call the asynchronous engine's method of this name, in the loop."""
+
+    @functools.wraps(method)
+    def call(self: BlockingEngine, /, *arguments: P.args, **options: P.kwargs) -> T:
+        result: T = self._run(lambda engine: getattr(engine, method.__name__)(*arguments, **options))
+        return result
+
+    return call
+
+
 class BlockingEngine:
     """An asynchronous engine for blocking clients. Safe to share between threads; a forked child opens its own."""
 
@@ -191,54 +202,26 @@ class BlockingEngine:
             self._engine, self._pid = self._make(), os.getpid()
         return _loop.run(work(self._engine), undo)
 
-    def open(self) -> None:
-        self._run(lambda engine: engine.open())
-
-    def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
-        return self._run(lambda engine: engine.create_topic(name, options))
-
-    def alter_topic(self, name: str, options: TopicOptions) -> TopicInfo:
-        return self._run(lambda engine: engine.alter_topic(name, options))
-
-    def drop_topic(self, name: str) -> None:
-        self._run(lambda engine: engine.drop_topic(name))
-
-    def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]:
-        return self._run(lambda engine: engine.topics(names))
-
-    def publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
-        return self._run(lambda engine: engine.publish(topic, records, options))
+    open = _in_loop(AsyncFullEngine.open)
+    create_topic = _in_loop(AsyncFullEngine.create_topic)
+    alter_topic = _in_loop(AsyncFullEngine.alter_topic)
+    drop_topic = _in_loop(AsyncFullEngine.drop_topic)
+    topics = _in_loop(AsyncFullEngine.topics)
+    publish = _in_loop(AsyncFullEngine.publish)
 
     def subscribe(self, spec: SubscriptionSpec, message_type: type[M]) -> Feed[M]:
         feed: AsyncFeed[M] = self._run(lambda engine: engine.subscribe(spec, message_type), lambda feed: feed.close())
         return BlockingFeed(feed, self._pid)
 
-    def admit(self, topic: str, records: Sequence[Record]) -> None:
-        self._run(lambda engine: engine.admit(topic, records))
-
-    def cancel(self, receipt: Receipt) -> bool:
-        return self._run(lambda engine: engine.cancel(receipt))
-
-    def create_group(self, spec: SubscriptionSpec) -> None:
-        self._run(lambda engine: engine.create_group(spec))
-
-    def drop_group(self, group: str) -> None:
-        self._run(lambda engine: engine.drop_group(group))
-
-    def seek_group(self, topic: str, group: str, start: Start) -> None:
-        self._run(lambda engine: engine.seek_group(topic, group, start))
-
-    def has_group(self, group: str) -> bool:
-        return self._run(lambda engine: engine.has_group(group))
-
-    def groups(self, topic: str | None = None) -> list[GroupInfo]:
-        return self._run(lambda engine: engine.groups(topic))
-
-    def statistics(self, names: Sequence[str] | None, window: float) -> list[TopicStatistics]:
-        return self._run(lambda engine: engine.statistics(names, window))
-
-    def problems(self) -> list[str]:
-        return self._run(lambda engine: engine.problems())
+    admit = _in_loop(AsyncFullEngine.admit)
+    cancel = _in_loop(AsyncFullEngine.cancel)
+    create_group = _in_loop(AsyncFullEngine.create_group)
+    drop_group = _in_loop(AsyncFullEngine.drop_group)
+    seek_group = _in_loop(AsyncFullEngine.seek_group)
+    has_group = _in_loop(AsyncFullEngine.has_group)
+    groups = _in_loop(AsyncFullEngine.groups)
+    statistics = _in_loop(AsyncFullEngine.statistics)
+    problems = _in_loop(AsyncFullEngine.problems)
 
     def close(self) -> None:
         if not self._closed and os.getpid() == self._pid:

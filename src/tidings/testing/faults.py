@@ -11,12 +11,13 @@ It shows a program what a network and a broker may do to it; the engine behind i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from typing import Generic, cast
+import functools
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from tidings.errors import EngineError
 from tidings.model.message import Receipt, Record
-from tidings.model.options import Durability, PublishOptions, Start, TopicOptions
+from tidings.model.options import Durability, PublishOptions
 from tidings.model.subscription import SubscriptionSpec
 from tidings.spi import (
     AsyncEngine,
@@ -26,12 +27,9 @@ from tidings.spi import (
     Feed,
     FullEngine,
     Gap,
-    GroupInfo,
     M,
     Output,
     Settlement,
-    TopicInfo,
-    TopicStatistics,
 )
 from tidings.testing.mishaps import (
     Disconnected,
@@ -46,6 +44,9 @@ from tidings.testing.mishaps import (
 )
 
 __all__ = ["AsyncFaultyEngine", "Disconnected", "Faults", "FaultyEngine", "Injected", "NotStored"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 # -- the blocking form
@@ -98,6 +99,18 @@ class _FaultyFeed(Generic[M]):
         self._feed.close()
 
 
+def _passed_on(method: Callable[Concatenate[FullEngine, P], T]) -> Callable[Concatenate[FaultyEngine, P], T]:
+    """Call the engine's method of this name, if the connection lets it."""
+
+    @functools.wraps(method)
+    def call(self: FaultyEngine, /, *arguments: P.args, **options: P.kwargs) -> T:
+        calling(self._faults, method.__name__)
+        result: T = getattr(self._engine, method.__name__)(*arguments, **options)
+        return result
+
+    return call
+
+
 class FaultyEngine:
     """A blocking engine behind which things go wrong: `Client(FaultyEngine(engine, faults))`.
 
@@ -116,21 +129,10 @@ class FaultyEngine:
     def open(self) -> None:
         self._engine.open()
 
-    def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
-        calling(self._faults, "create_topic")
-        return self._engine.create_topic(name, options)
-
-    def alter_topic(self, name: str, options: TopicOptions) -> TopicInfo:
-        calling(self._faults, "alter_topic")
-        return self._engine.alter_topic(name, options)
-
-    def drop_topic(self, name: str) -> None:
-        calling(self._faults, "drop_topic")
-        self._engine.drop_topic(name)
-
-    def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]:
-        calling(self._faults, "topics")
-        return self._engine.topics(names)
+    create_topic = _passed_on(FullEngine.create_topic)
+    alter_topic = _passed_on(FullEngine.alter_topic)
+    drop_topic = _passed_on(FullEngine.drop_topic)
+    topics = _passed_on(FullEngine.topics)
 
     def publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
         kind = publishing(self._faults, records)
@@ -145,41 +147,15 @@ class FaultyEngine:
         calling(self._faults, "subscribe")
         return _FaultyFeed(self._engine.subscribe(spec, message_type), self._faults)
 
-    def create_group(self, spec: SubscriptionSpec) -> None:
-        calling(self._faults, "create_group")
-        self._engine.create_group(spec)
-
-    def drop_group(self, group: str) -> None:
-        calling(self._faults, "drop_group")
-        self._engine.drop_group(group)
-
-    def seek_group(self, topic: str, group: str, start: Start) -> None:
-        calling(self._faults, "seek_group")
-        self._engine.seek_group(topic, group, start)
-
-    def has_group(self, group: str) -> bool:
-        calling(self._faults, "has_group")
-        return self._engine.has_group(group)
-
-    def groups(self, topic: str | None = None) -> list[GroupInfo]:
-        calling(self._faults, "groups")
-        return self._engine.groups(topic)
-
-    def admit(self, topic: str, records: Sequence[Record]) -> None:
-        calling(self._faults, "admit")
-        self._engine.admit(topic, records)
-
-    def cancel(self, receipt: Receipt) -> bool:
-        calling(self._faults, "cancel")
-        return self._engine.cancel(receipt)
-
-    def statistics(self, names: Sequence[str] | None, window: float) -> list[TopicStatistics]:
-        calling(self._faults, "statistics")
-        return self._engine.statistics(names, window)
-
-    def problems(self) -> list[str]:
-        calling(self._faults, "problems")
-        return self._engine.problems()
+    create_group = _passed_on(FullEngine.create_group)
+    drop_group = _passed_on(FullEngine.drop_group)
+    seek_group = _passed_on(FullEngine.seek_group)
+    has_group = _passed_on(FullEngine.has_group)
+    groups = _passed_on(FullEngine.groups)
+    admit = _passed_on(FullEngine.admit)
+    cancel = _passed_on(FullEngine.cancel)
+    statistics = _passed_on(FullEngine.statistics)
+    problems = _passed_on(FullEngine.problems)
 
     def close(self) -> None:
         self._engine.close()
@@ -237,6 +213,20 @@ class _AsyncFaultyFeed(Generic[M]):
         await self._feed.close()
 
 
+def _passed_on_async(
+    method: Callable[Concatenate[AsyncFullEngine, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[AsyncFaultyEngine, P], Coroutine[Any, Any, T]]:
+    """`_passed_on`, awaited."""
+
+    @functools.wraps(method)
+    async def call(self: AsyncFaultyEngine, /, *arguments: P.args, **options: P.kwargs) -> T:
+        calling(self._faults, method.__name__)
+        result: T = await getattr(self._engine, method.__name__)(*arguments, **options)
+        return result
+
+    return call
+
+
 class AsyncFaultyEngine:
     """`FaultyEngine`, awaited: `AsyncClient(AsyncFaultyEngine(engine, faults))`."""
 
@@ -252,21 +242,10 @@ class AsyncFaultyEngine:
     async def open(self) -> None:
         await self._engine.open()
 
-    async def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
-        calling(self._faults, "create_topic")
-        return await self._engine.create_topic(name, options)
-
-    async def alter_topic(self, name: str, options: TopicOptions) -> TopicInfo:
-        calling(self._faults, "alter_topic")
-        return await self._engine.alter_topic(name, options)
-
-    async def drop_topic(self, name: str) -> None:
-        calling(self._faults, "drop_topic")
-        await self._engine.drop_topic(name)
-
-    async def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]:
-        calling(self._faults, "topics")
-        return await self._engine.topics(names)
+    create_topic = _passed_on_async(AsyncFullEngine.create_topic)
+    alter_topic = _passed_on_async(AsyncFullEngine.alter_topic)
+    drop_topic = _passed_on_async(AsyncFullEngine.drop_topic)
+    topics = _passed_on_async(AsyncFullEngine.topics)
 
     async def publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
         kind = publishing(self._faults, records)
@@ -281,41 +260,15 @@ class AsyncFaultyEngine:
         calling(self._faults, "subscribe")
         return _AsyncFaultyFeed(await self._engine.subscribe(spec, message_type), self._faults)
 
-    async def create_group(self, spec: SubscriptionSpec) -> None:
-        calling(self._faults, "create_group")
-        await self._engine.create_group(spec)
-
-    async def drop_group(self, group: str) -> None:
-        calling(self._faults, "drop_group")
-        await self._engine.drop_group(group)
-
-    async def seek_group(self, topic: str, group: str, start: Start) -> None:
-        calling(self._faults, "seek_group")
-        await self._engine.seek_group(topic, group, start)
-
-    async def has_group(self, group: str) -> bool:
-        calling(self._faults, "has_group")
-        return await self._engine.has_group(group)
-
-    async def groups(self, topic: str | None = None) -> list[GroupInfo]:
-        calling(self._faults, "groups")
-        return await self._engine.groups(topic)
-
-    async def admit(self, topic: str, records: Sequence[Record]) -> None:
-        calling(self._faults, "admit")
-        await self._engine.admit(topic, records)
-
-    async def cancel(self, receipt: Receipt) -> bool:
-        calling(self._faults, "cancel")
-        return await self._engine.cancel(receipt)
-
-    async def statistics(self, names: Sequence[str] | None, window: float) -> list[TopicStatistics]:
-        calling(self._faults, "statistics")
-        return await self._engine.statistics(names, window)
-
-    async def problems(self) -> list[str]:
-        calling(self._faults, "problems")
-        return await self._engine.problems()
+    create_group = _passed_on_async(AsyncFullEngine.create_group)
+    drop_group = _passed_on_async(AsyncFullEngine.drop_group)
+    seek_group = _passed_on_async(AsyncFullEngine.seek_group)
+    has_group = _passed_on_async(AsyncFullEngine.has_group)
+    groups = _passed_on_async(AsyncFullEngine.groups)
+    admit = _passed_on_async(AsyncFullEngine.admit)
+    cancel = _passed_on_async(AsyncFullEngine.cancel)
+    statistics = _passed_on_async(AsyncFullEngine.statistics)
+    problems = _passed_on_async(AsyncFullEngine.problems)
 
     async def close(self) -> None:
         await self._engine.close()

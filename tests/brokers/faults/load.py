@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.brokers.faults.stage import CALM_SECONDS, rest
+from tests.brokers.faults.stage import CALM_SECONDS, reached, rest
 from tidings import AsyncClient, AsyncSubscription, Durability, LeaseLost, PublishUnknown
-from tidings.errors import BrokerUnavailable
-from tidings.testing.conformance.stage.place import LOOK_SECONDS, until
+from tidings.testing.conformance.stage.place import until
+from tidings.testing.servers.process import START_SECONDS
 
 PROGRESS = 100
 """Acks after which everybody is believed to be at work."""
+
+AWAY_SECONDS = START_SECONDS + CALM_SECONDS
+"""How long a broker may be away that was killed and is started again."""
 
 
 class Load:
@@ -49,27 +53,27 @@ class Load:
         assert self.done <= set(self.seen) <= self.done | self.unknown
 
     async def _publish(self, name: str) -> None:
-        number = 0
+        numbers = itertools.count(1)
         while not self._ending.is_set():
-            number += 1
-            data = f"{name}{number}"
-            try:
-                receipt = await self._client.publish(self._topic, data, durability=self._durability)
-                self.done.add(data)
-                self.levels.add(receipt.durability)
-            except PublishUnknown:
-                self.unknown.add(data)
-            except BrokerUnavailable:
-                await asyncio.sleep(LOOK_SECONDS)
+            await reached(lambda: self._publish_one(f"{name}{next(numbers)}"), within=AWAY_SECONDS)
+
+    async def _publish_one(self, data: str) -> None:
+        try:
+            receipt = await self._client.publish(self._topic, data, durability=self._durability)
+        except PublishUnknown:
+            self.unknown.add(data)
+        else:
+            self.done.add(data)
+            self.levels.add(receipt.durability)
 
     async def _consume(self) -> None:
         reader = self._client.subscribe(self._topic, consumer_group=self._group, auto_ack=False)
         async with reader:
             while not self._ending.is_set():
-                try:
-                    messages = await reader.fetch(20, timeout=0.2)
-                    self.seen.extend(message.data for message in messages)
-                    await reader.ack(messages)
-                    self.acked.update(message.data for message in messages)
-                except (BrokerUnavailable, PublishUnknown, LeaseLost):
-                    await asyncio.sleep(LOOK_SECONDS)
+                await reached(lambda: self._consume_some(reader), PublishUnknown, LeaseLost, within=AWAY_SECONDS)
+
+    async def _consume_some(self, reader: AsyncSubscription) -> None:
+        messages = await reader.fetch(20, timeout=0.2)
+        self.seen.extend(message.data for message in messages)
+        await reader.ack(messages)
+        self.acked.update(message.data for message in messages)

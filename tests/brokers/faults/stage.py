@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from msgspec import Struct
 
 from tidings import AsyncClient, AsyncSubscription, LeaseLost, PublishUnknown, TopicOptions
-from tidings.client import connect
-from tidings.errors import BrokerUnavailable
-from tidings.model.capability import Capability
-from tidings.testing.conformance.stage.place import LOOK_SECONDS
+from tidings.errors import BrokerUnavailable, EngineError
+from tidings.testing.conformance.stage.place import until
 from tidings.testing.proxy import FaultProxy
+
+T = TypeVar("T")
 
 REQUEST_SECONDS: Final = 1.0
 """After which the engines give a request up: what fails by it passes quickly, and an idle machine needs hundredths."""
@@ -38,21 +39,21 @@ class Kind(Struct, frozen=True):
     """A kind of broker: its scheme, the fixture with the URL of a server that all share, and that with one's own.
 
     `resumes`: a temporary subscription to a kept topic goes on where it was after a reconnect, so that it has no gap.
+    `deduplicates`: a topic may be exactly-once.
     """
 
     scheme: str
     shared: str
     own: str
     resumes: bool
+    deduplicates: bool
 
 
 KINDS: Final = (
-    Kind("nats", "nats_url", "nats_server", resumes=True),
-    Kind("redis", "redis_url", "keeping_redis", resumes=True),
-    Kind("amqp", "amqp_url", "rabbitmq_server", resumes=False),
+    Kind("nats", "nats_url", "nats_server", resumes=True, deduplicates=True),
+    Kind("redis", "redis_url", "redis_server", resumes=True, deduplicates=True),
+    Kind("amqp", "amqp_url", "rabbitmq_server", resumes=False, deduplicates=False),
 )
-
-THERE: Final = tuple(kind for kind in KINDS if kind.scheme in connect.ASYNC)
 
 
 class Stage:
@@ -82,17 +83,20 @@ class Stage:
         """An open consumer of the group, which acks by itself when told so."""
         return await self.reader(client, consumer_group=self.group, **{"auto_ack": False, **options})
 
-    async def can(self, *abilities: Capability) -> bool:
-        """Whether the engine can do all of this on this server."""
-        engine = connect.open_engine(self.straight_url, connect.ASYNC, "tidings.async_engines")
-        try:
-            await engine.open()
-            return bool(engine.capabilities.issuperset(abilities))
-        finally:
-            await engine.close()
-
     async def close(self) -> None:
         await self._closing.aclose()
+
+
+@asynccontextmanager
+async def staged(kind: Kind, url: str) -> AsyncIterator[Stage]:
+    """A stage with a proxy of its own, on which all is well again when the clients leave."""
+    with proxy_for(url) as proxy:
+        stage = Stage(kind, url, proxy)
+        try:
+            yield stage
+        finally:
+            proxy.heal()
+            await stage.close()
 
 
 def proxy_for(url: str) -> FaultProxy:
@@ -129,34 +133,48 @@ async def ending(seconds: float) -> AsyncIterator[Outcome]:
             outcome.failed = True
 
 
+async def reached(call: Callable[[], Awaitable[T]], *passing: type[EngineError], within: float = CALM_SECONDS) -> T:
+    """Call until the broker can be reached, and none of the errors `passing` comes any more; return the result."""
+    found: list[T] = []
+
+    async def attempt() -> bool:
+        with suppress(BrokerUnavailable, *passing):
+            found.append(await call())
+        return bool(found)
+
+    await until(attempt, within)
+    return found[0]
+
+
 async def taken(subscription: AsyncSubscription, count: int) -> list[Any]:
     """Fetch `count` messages."""
     found: list[Any] = []
     end = time.monotonic() + CALM_SECONDS
     while len(found) < count:
         assert time.monotonic() < end, f"{len(found)} of {count} messages came: {[each.data for each in found]}"
-        try:
-            found += await subscription.fetch(count - len(found), timeout=1)
-        except BrokerUnavailable:
-            await asyncio.sleep(LOOK_SECONDS)
+        found += await reached(partial(subscription.fetch, count - len(found), timeout=1))
     return found
 
 
-async def rest(subscription: AsyncSubscription, wanted: Iterable[Any] = ()) -> list[Any]:
-    """Fetch and ack until all of `wanted` has come and nothing more does; return the data of each delivery."""
+async def rest(
+    subscription: AsyncSubscription, wanted: Iterable[Any] = (), unacked: set[Any] | None = None
+) -> list[Any]:
+    """Fetch and ack until all of `wanted` has come and nothing more does; return the data of each delivery.
+
+    `unacked`: is given the data of those whose ack failed, and which may come again therefore.
+    """
     found: list[Any] = []
     missing, end = set(wanted), time.monotonic() + CALM_SECONDS
     while True:
-        messages: Sequence[Any] = ()
+        messages = await reached(lambda: subscription.fetch(500, timeout=QUIET_SECONDS))
+        data = [message.data for message in messages]
+        found += data
         try:
-            messages = await subscription.fetch(500, timeout=QUIET_SECONDS)
-            found += [message.data for message in messages]
             await subscription.ack(messages)
         except (BrokerUnavailable, LeaseLost):
-            await asyncio.sleep(LOOK_SECONDS)
-            assert time.monotonic() < end, f"it never came back, and these never came: {sorted(missing)}"
-            continue
-        missing -= set(found)
+            if unacked is not None:
+                unacked.update(data)
+        missing -= set(data)
         if not messages and not missing:
             return found
         assert messages or time.monotonic() < end, f"never came: {sorted(missing)}"

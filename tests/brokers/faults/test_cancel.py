@@ -13,7 +13,7 @@ import pytest
 from tests.brokers.faults.stage import Stage
 from tidings.testing import conformance
 
-LATENCY_SECONDS = 0.001
+LATENCY_SECONDS = 0.0005
 """Some times what a request takes on loopback: a cancellation meets requests under way and answers that come late."""
 
 MOMENT = "middle"

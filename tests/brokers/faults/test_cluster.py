@@ -7,14 +7,12 @@ import asyncio
 import pytest
 
 from tests.brokers.faults.load import Load
-from tests.brokers.faults.stage import OPTIONS, THERE, patient
+from tests.brokers.faults.stage import OPTIONS, patient
 from tidings import AsyncClient, Durability
 from tidings.engines.nats.names import Names
 from tidings.testing.servers import NatsCluster
 
 STREAM = Names("tidings").shard("orders", 0).stream
-
-pytestmark = pytest.mark.skipif(not any(kind.scheme == "nats" for kind in THERE), reason="no engine yet")
 
 
 @pytest.mark.timeout(150)

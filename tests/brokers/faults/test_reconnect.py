@@ -8,22 +8,20 @@ from typing import Any
 
 import pytest
 
-from tests.brokers.faults.stage import CALM_SECONDS, Stage, patient, rest, taken
+from tests.brokers.faults.stage import CALM_SECONDS, Stage, patient, reached, rest, taken
 from tidings import AsyncClient, AsyncSubscription, LeaseLost, Message, PublishUnknown, TopicOptions
 from tidings.errors import BrokerUnavailable, Unroutable
-from tidings.model.capability import Capability
-from tidings.testing.conformance.stage.place import LOOK_SECONDS
+
+LONG = "x" * 10_000
+"""Nothing else that a broker says is as long."""
+
+LATE_SECONDS = 0.3
+"""How long the proxy holds what a broker says: less than requests wait, and long enough to be cut off meanwhile."""
 
 
 async def published(client: AsyncClient, topic: str, data: Any) -> None:
     """Publish it for certain, perhaps more than once."""
-    async with asyncio.timeout(CALM_SECONDS):
-        while True:
-            try:
-                await client.publish(topic, data)
-                return
-            except (PublishUnknown, BrokerUnavailable):
-                await asyncio.sleep(LOOK_SECONDS)
+    await reached(lambda: client.publish(topic, data), PublishUnknown)
 
 
 async def until_heard(publisher: AsyncClient, stage: Stage, reader: AsyncSubscription) -> list[Any]:
@@ -60,8 +58,6 @@ async def test_a_temporary_subscription_tells_of_its_gap_or_has_none(stage: Stag
 
 
 async def test_what_is_delivered_at_most_once_has_a_gap_unless_all_of_it_came(stage: Stage) -> None:
-    if not await stage.can(Capability.AT_MOST_ONCE):
-        return
     client, straight = await stage.client(), await stage.straight()
     await straight.create_topic(stage.topic, TopicOptions(delivery="at_most_once"))
     reader = await stage.reader(client)
@@ -103,9 +99,9 @@ async def test_a_group_loses_nothing_and_repeats_only_what_was_held(stage: Stage
     await reader.ack(messages[:5])
     stage.proxy.cut()
     await straight.publish_batch(stage.topic, range(20, 30))
-    found = await rest(reader, range(10, 30))
     acked = {message.data for message in messages[:5]}
     held = {message.data for message in messages[5:]}
+    found = await rest(reader, range(10, 30), unacked=held)
     assert not acked & set(found), "an ack that returned holds"
     again = {each for each in found if found.count(each) > 1}
     assert again <= held, "only what was held comes again"
@@ -117,21 +113,15 @@ async def test_a_delivery_that_is_lost_on_its_way_comes_again(stage: Stage) -> N
     await straight.create_topic(stage.topic, patient())
     await straight.create_group(stage.topic, stage.group)
     reader = await stage.member(client)
-    seen = set[Any]()
-    for number in range(3):
-        fetching = asyncio.ensure_future(reader.fetch(1, timeout=1))
-        await asyncio.sleep(LOOK_SECONDS)
-        stage.proxy.drop_reply()
-        await straight.publish(stage.topic, number)
-        try:
-            messages = await fetching
-            seen |= {message.data for message in messages}
-            await reader.ack(messages)
-        except (BrokerUnavailable, LeaseLost):
-            pass
-        stage.proxy.drop_reply(0)
-    await rest(reader, set(range(3)) - seen)
-    assert seen <= set(range(3))
+    stage.proxy.latency(LATE_SECONDS, "to_client")
+    before = stage.proxy.taken("to_client")
+    async with asyncio.TaskGroup() as group:
+        fetching = group.create_task(rest(reader, [LONG]))
+        await straight.publish(stage.topic, LONG)
+        await asyncio.to_thread(stage.proxy.wait_for_bytes, "to_client", before + len(LONG))
+        stage.proxy.cut()
+        stage.proxy.heal()
+    assert set(fetching.result()) == {LONG}
 
 
 @pytest.mark.parametrize("number", range(5))

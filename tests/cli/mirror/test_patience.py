@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 
 import pytest
 
 from tidings import BrokerRefused, BrokerUnavailable, EngineError, PublishUnknown
 from tidings.cli.interrupts import Interrupts
-from tidings.cli.mirror import patience
 from tidings.cli.mirror.patience import FIRST_DELAY_SECONDS, GIVE_UP_SECONDS, LONGEST_DELAY_SECONDS, Patience
 
 
@@ -74,18 +71,15 @@ def test_it_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST_DELAY_SECONDS", 50.0)
-    failing = threading.Event()
+    waits: list[float] = []
 
-    def work() -> None:
-        failing.set()
-        raise away()
+    class Event:
+        def wait(self, seconds: float) -> None:
+            waits.append(seconds)
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("it waits on")
 
-    def press() -> None:
-        failing.wait(10)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with Interrupts() as interrupts:
-        threading.Thread(target=press).start()
-        with pytest.raises(KeyboardInterrupt):
-            Patience(interrupts).call("target", work)
+    monkeypatch.setattr("tidings.cli.mirror.patience.threading.Event", Event)
+    with Interrupts() as interrupts, pytest.raises(KeyboardInterrupt):
+        Patience(interrupts).call("target", Failing(away()))
+    assert waits == [FIRST_DELAY_SECONDS]

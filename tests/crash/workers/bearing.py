@@ -58,7 +58,7 @@ async def awaited_patiently(work: Work, call: Callable[[], Awaitable[T]]) -> T:
         except EngineError:
             if not work.shaky or time.monotonic() > end:
                 raise
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.to_thread(_pause, LOOK_SECONDS)
 
 
 def opened(work: Work) -> Client:

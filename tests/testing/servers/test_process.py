@@ -93,7 +93,7 @@ def test_it_is_ready_when_it_has_started(small: Small) -> None:
     assert any(each.startswith(b"PATH=") for each in environment)
 
 
-def test_nothing_stays_when_it_is_closed(small: Small) -> None:
+def test_nothing_stays_when_it_is_closed(small: Small, wait_until: WaitUntil) -> None:
     pid, folder = small.pid, small.folder
     assert folder.is_dir()
     small.close()
@@ -101,7 +101,7 @@ def test_nothing_stays_when_it_is_closed(small: Small) -> None:
     assert not small.running
     assert not folder.exists()
     assert answer(small.port, b"?") == b""
-    assert group(pid) == []
+    wait_until(lambda: group(pid) == [])  # the guard is killed, too, and nobody's child who could wait for its end
 
 
 def test_stopped_it_has_a_last_word_and_killed_it_has_none(small: Small) -> None:
@@ -122,7 +122,7 @@ def test_it_may_be_dead_already(small: Small, wait_until: WaitUntil) -> None:
     assert small.running
 
 
-def test_it_comes_back_on_its_port_and_data(small: Small) -> None:
+def test_it_comes_back_on_its_port_and_data(small: Small, wait_until: WaitUntil) -> None:
     port, url, pid = small.port, small.url, small.pid
     (small.folder / "data").write_text("kept")
     small.restart()
@@ -130,7 +130,7 @@ def test_it_comes_back_on_its_port_and_data(small: Small) -> None:
     assert small.pid != pid
     assert (small.folder / "data").read_text() == "kept"
     assert small.running
-    assert group(pid) == []
+    wait_until(lambda: group(pid) == [])
 
 
 def test_who_does_not_listen_to_a_request_to_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from tidings.engines.embedded.catalog import Log, Topic
 from tidings.engines.embedded.disk.locks import LOCK_WAIT_SECONDS, WouldBlock
@@ -23,10 +24,10 @@ from tidings.engines.embedded.waking.board import LOOK_SECONDS
 from tidings.engines.embedded.waking.hub import Hub, Listener
 from tidings.errors import Closed, TopicFull
 from tidings.model.message import Receipt, Record
-from tidings.model.options import Durability, PublishOptions, Start, TopicOptions
+from tidings.model.options import Durability, PublishOptions
 from tidings.model.subscription import SubscriptionSpec
 from tidings.model.url import URL
-from tidings.spi import AsyncFeed, AsyncFullEngine, Gap, GroupInfo, M, Output, Settlement, TopicInfo, TopicStatistics
+from tidings.spi import AsyncFeed, AsyncFullEngine, Gap, M, Output, Settlement
 
 if TYPE_CHECKING:
     from tidings.engines.embedded.reading.group import GroupFeed
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 THREADS = 4
 """Threads for what may wait. Syncs of one log are shared anyway; more would only queue for the same disk."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 Stored = tuple[list[Receipt], list[tuple[Log, Point]]]
@@ -221,6 +223,18 @@ class LoopFeed(AsyncFeed[M]):
         await self._threads.attempt(self._feed.close)
 
 
+def _in_thread(
+    method: Callable[Concatenate[EmbeddedEngine, P], T],
+) -> Callable[Concatenate[AsyncEmbeddedEngine, P], Coroutine[Any, Any, T]]:
+    """Call this method of the blocking engine in a thread."""
+
+    @functools.wraps(method)
+    async def call(self: AsyncEmbeddedEngine, /, *arguments: P.args, **options: P.kwargs) -> T:
+        return await self._threads.run(lambda: method(self._engine, *arguments, **options))
+
+    return call
+
+
 class AsyncEmbeddedEngine:
     """An open `memory:` or `file:` URL, for the event loop that it is used in first."""
 
@@ -237,17 +251,10 @@ class AsyncEmbeddedEngine:
     async def open(self) -> None:
         """The bus is open since this was made."""
 
-    async def create_topic(self, name: str, options: TopicOptions) -> TopicInfo:
-        return await self._threads.run(lambda: self._engine.create_topic(name, options))
-
-    async def alter_topic(self, name: str, options: TopicOptions) -> TopicInfo:
-        return await self._threads.run(lambda: self._engine.alter_topic(name, options))
-
-    async def drop_topic(self, name: str) -> None:
-        await self._threads.run(lambda: self._engine.drop_topic(name))
-
-    async def topics(self, names: Sequence[str] | None = None) -> list[TopicInfo]:
-        return await self._threads.run(lambda: self._engine.topics(names))
+    create_topic = _in_thread(EmbeddedEngine.create_topic)
+    alter_topic = _in_thread(EmbeddedEngine.alter_topic)
+    drop_topic = _in_thread(EmbeddedEngine.drop_topic)
+    topics = _in_thread(EmbeddedEngine.topics)
 
     async def publish(self, topic: str, records: Sequence[Record], options: PublishOptions) -> list[Receipt]:
         options, bus = self._engine.check(options), self._engine.bus
@@ -296,29 +303,14 @@ class AsyncEmbeddedEngine:
     async def admit(self, topic: str, records: Sequence[Record]) -> None:
         self._engine.admit(topic, records)
 
-    async def cancel(self, receipt: Receipt) -> bool:
-        return await self._threads.run(lambda: self._engine.cancel(receipt))
-
-    async def create_group(self, spec: SubscriptionSpec) -> None:
-        await self._threads.run(lambda: self._engine.create_group(spec))
-
-    async def drop_group(self, group: str) -> None:
-        await self._threads.run(lambda: self._engine.drop_group(group))
-
-    async def seek_group(self, topic: str, group: str, start: Start) -> None:
-        await self._threads.run(lambda: self._engine.seek_group(topic, group, start))
-
-    async def has_group(self, group: str) -> bool:
-        return await self._threads.run(lambda: self._engine.has_group(group))
-
-    async def groups(self, topic: str | None = None) -> list[GroupInfo]:
-        return await self._threads.run(lambda: self._engine.groups(topic))
-
-    async def statistics(self, names: Sequence[str] | None, window: float) -> list[TopicStatistics]:
-        return await self._threads.run(lambda: self._engine.statistics(names, window))
-
-    async def problems(self) -> list[str]:
-        return await self._threads.run(self._engine.problems)
+    cancel = _in_thread(EmbeddedEngine.cancel)
+    create_group = _in_thread(EmbeddedEngine.create_group)
+    drop_group = _in_thread(EmbeddedEngine.drop_group)
+    seek_group = _in_thread(EmbeddedEngine.seek_group)
+    has_group = _in_thread(EmbeddedEngine.has_group)
+    groups = _in_thread(EmbeddedEngine.groups)
+    statistics = _in_thread(EmbeddedEngine.statistics)
+    problems = _in_thread(EmbeddedEngine.problems)
 
     async def close(self) -> None:
         if not self._engine.closed:

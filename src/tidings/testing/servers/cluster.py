@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
 from tidings.testing.servers.nats import NatsServer
-from tidings.testing.servers.process import HOST, LOOK_SECONDS, START_SECONDS, ServerFailed, free_port, wait_until
+from tidings.testing.servers.process import HOST, START_SECONDS, ServerFailed, Started, free_port, wait_until
 
 LEADER_SECONDS = 30.0
 """How long an election may take: it takes a few seconds, several times as many on a busy machine."""
@@ -19,7 +18,7 @@ cluster {{ name: "tidings", listen: "{host}:{port}", routes: [{routes}] }}
 """
 
 
-class NatsCluster:
+class NatsCluster(Started):
     """Some NATS servers that replicate streams among them; a context manager, which starts them.
 
     `nodes`: how many; `folder`: where their data lies, else in a temporary one; `sync_interval`: see `NatsServer`.
@@ -48,10 +47,7 @@ class NatsCluster:
         """Start all nodes, and wait until they have a leader, and so has each stream that they had before."""
         for server in self.servers:
             server.launch()
-        wait_until(
-            lambda: len(self._running()) < len(self.servers) or all(server.ready() for server in self.servers),
-            START_SECONDS,
-        )
+        wait_until(self._settled, START_SECONDS)
         for server in sorted(self.servers, key=lambda server: server.running):  # who has ended says why, first
             server.wait_ready()
         leader = self._elected("of the cluster", self._meta_leader)
@@ -64,27 +60,14 @@ class NatsCluster:
         return self._elected(f"of stream {stream!r}", lambda: self._stream_leader(stream))
 
     def close(self) -> None:
-        """End all nodes and remove what was temporary."""
         for server in self.servers:
             server.close()
 
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
     def _elected(self, what: str, find: Callable[[], NatsServer | None]) -> NatsServer:
-        deadline = time.monotonic() + LEADER_SECONDS
-        while (leader := find()) is None:
-            if time.monotonic() > deadline:
-                log = "\n".join(server.last_words for server in self.servers)
-                raise ServerFailed(NatsServer.program, f"had no leader {what} after {LEADER_SECONDS:g} s", log)
-            time.sleep(LOOK_SECONDS)
+        leader = wait_until(find, LEADER_SECONDS)
+        if leader is None:
+            log = "\n".join(server.last_words for server in self.servers)
+            raise ServerFailed(NatsServer.program, f"had no leader {what} after {LEADER_SECONDS:g} s", log)
         return leader
 
     def _settled(self) -> bool:

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 from uuid import uuid4
 
 from tidings.errors import TidingsError
+
+T = TypeVar("T")
 
 HOST = "127.0.0.1"
 """Where all servers listen: nobody else on the network can reach them."""
@@ -100,17 +103,37 @@ def answer(port: int, request: bytes) -> bytes:
         return b""
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Return whether `condition()` became true within `seconds`."""
+def wait_until(condition: Callable[[], T], seconds: float) -> T:
+    """Return what `condition()` is when it is true, or after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
+    while not (found := condition()) and time.monotonic() < deadline:
         time.sleep(LOOK_SECONDS)
-    return True
+    return found
 
 
-class Server:
+class Started(ABC):
+    """What a `with` block starts and closes, also when it does not start."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start it and wait until it is ready. Raises `ServerFailed`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it and remove what was temporary. Idempotent."""
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Server(Started):
     """A server on a free port, whose data lies in `folder`, or in a temporary one that goes with it.
 
     A context manager, which starts it; or `start` and `close`. `url`: what a client opens; `port`; `folder`. Raises
@@ -128,9 +151,9 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    @abstractmethod
     def url(self) -> str:
         """What a client opens."""
-        raise NotImplementedError
 
     @property
     def proof(self) -> str:
@@ -142,9 +165,9 @@ class Server:
         """Whether the program runs."""
         return self._process is not None and self._process.poll() is None
 
+    @abstractmethod
     def ready(self) -> bool:
         """Return whether it answers clients."""
-        raise NotImplementedError
 
     @property
     def log(self) -> str:
@@ -158,7 +181,6 @@ class Server:
         return "\n".join(self.log.splitlines()[-SHOWN_LINES:])
 
     def start(self) -> Self:
-        """Start it and wait until it is ready."""
         self.launch()
         self.wait_ready()
         return self
@@ -210,23 +232,13 @@ class Server:
         self.start()
 
     def close(self) -> None:
-        """End it and remove what was temporary."""
         self.kill()
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def __enter__(self) -> Self:
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
+    @abstractmethod
     def _command(self) -> Sequence[str]:
-        raise NotImplementedError
+        """Return the program and its arguments, after what it reads was written into `folder`."""
 
     def _environment(self) -> dict[str, str]:
         return {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from uuid import uuid4
 
-from tidings.testing.servers.process import HOST, Server, answer, find_program, free_port
+from tidings.testing.servers.process import HOST, START_SECONDS, Server, answer, find_program, free_port, wait_until
 
 DEBIAN = "/usr/lib/rabbitmq/bin"
 """Where Debian keeps the program itself; that of the PATH changes to the account of the machine's service."""
@@ -15,8 +16,23 @@ listeners.tcp.1 = {host}:{port}
 disk_free_limit.absolute = 1MB
 log.console = true
 log.file = false
+load_definitions = {folder}/definitions.json
 {config}
 """
+
+DEFINITIONS = {
+    "vhosts": [{"name": "/"}],
+    "users": [{"name": "guest", "password": "guest", "tags": "administrator"}],
+    "permissions": [{"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
+    "queues": [
+        {"name": "first", "vhost": "/", "durable": True, "auto_delete": False, "arguments": {"x-queue-type": "stream"}}
+    ],
+}
+"""What a server begins with: what RabbitMQ makes by itself, and a stream. A broker that is killed within a second after
+it has made the first stream of its life loses all of them, and no test is about the first second of a broker's life."""
+
+COORDINATOR = b"rabbit_stream_coordinator"
+"""What RabbitMQ has noted when it will know of its streams again."""
 
 EPMD = '"$0" -port "$ERL_EPMD_PORT" -address "$ERL_EPMD_ADDRESS" & exec "$@"'
 """Starts Erlang's directory of nodes as a member of the server's process group; by itself it would become a daemon."""
@@ -47,10 +63,20 @@ class RabbitmqServer(Server):
         """Return whether it answers clients."""
         return answer(self.port, b"AMQP\0\0\x09\x01").startswith(b"\x01")
 
+    def wait_ready(self) -> None:
+        """Return when it is ready, and would outlive its death."""
+        super().wait_ready()
+        wait_until(self._has_noted_streams, START_SECONDS)
+
+    def _has_noted_streams(self) -> bool:
+        notes = self.folder.glob("mnesia/*/coordination/*/names.dets")
+        return any(COORDINATOR in note.read_bytes() for note in notes)
+
     def _command(self) -> list[str]:
         (self.folder / "rabbitmq.conf").write_text(
-            CONFIG.format(host=HOST, port=self.port, config=self.config), encoding="utf-8"
+            CONFIG.format(host=HOST, port=self.port, folder=self.folder, config=self.config), encoding="utf-8"
         )
+        (self.folder / "definitions.json").write_text(json.dumps(DEFINITIONS), encoding="utf-8")
         (self.folder / "plugins").write_text("[].", encoding="utf-8")
         (self.folder / "environment").touch()
         real = Path(DEBIAN, self.program)
