@@ -88,7 +88,7 @@ async def test_bad_names_do_not_reach_the_engine(client: AsyncClient, engine: Fa
         ({"partitions": 2}, Capability.PARTITIONS),
         ({"delivery": "at_most_once"}, Capability.AT_MOST_ONCE),
         ({"delivery": "exactly_once"}, Capability.DEDUPLICATION),
-        ({"retention_messages": 5}, Capability.RETENTION),
+        ({"retention_messages": 5}, Capability.RETENTION_COUNT),
         ({"retention_bytes": 5}, Capability.RETENTION),
         ({"retention_period": 5}, Capability.RETENTION),
         ({"message_ttl": 5}, Capability.EXPIRY),

@@ -9,7 +9,7 @@ from nats.aio.client import Client
 from nats.js.client import JetStreamContext
 
 from tests.conftest import WaitUntil
-from tests.engines.nats.conftest import Open
+from tests.engines.conftest import Open
 from tidings.brokers.registry import new_topic
 from tidings.engines.nats.catalog import Catalog
 from tidings.engines.nats.engine import NatsEngine
@@ -88,10 +88,11 @@ async def until_empty(catalog: Catalog) -> None:
         await catalog._heard.wait()
 
 
-async def test_listeners_hear_of_each_change(opened: Open) -> None:
-    one, other = catalog_of(await opened()), catalog_of(await opened())
+async def test_who_waits_hears_of_each_change(opened: Open) -> None:
+    one, engine = catalog_of(await opened()), await opened()
+    other = catalog_of(engine)
     heard: list[Any] = []
-    other.listeners.append(lambda: heard.append(sorted(other.topics)))
+    engine._link.listeners.append(lambda: heard.append(sorted(other.topics)))
     await one.put("t", "a", new_topic("a", TopicOptions(), 1.0))
     await other.refresh()
     assert heard[-1] == ["a"]

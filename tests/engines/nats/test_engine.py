@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
+from nats.js.client import JetStreamContext
 
 from tests.conftest import WaitUntil
-from tidings import AsyncClient, Closed, TidingsError
+from tidings import AsyncClient, Closed, LeaseLost, TidingsError, TopicOptions
 from tidings import Client as BlockingClient
 from tidings.engines.nats.engine import CAPABILITIES, open_async, open_blocking
+from tidings.engines.nats.reading import member
 from tidings.errors import BrokerRefused, BrokerUnavailable
 from tidings.model.capability import Capability
 from tidings.model.url import parse_url
+from tidings.testing.conformance.stage.place import take
 from tidings.testing.servers import NatsServer
 
 
@@ -119,6 +123,69 @@ async def test_closing_leaves_no_task_behind(url: str) -> None:
         assert await one.fetch(1, timeout=5)
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
+
+
+async def test_what_a_filter_found_too_much_keeps_its_place(
+    url: str, jetstream: JetStreamContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits here for the next fetch."""
+    monkeypatch.setattr(member, "IDLE_SECONDS", 60.0)
+    async with AsyncClient(url) as client:
+        async with client.subscribe("a", filter="n > 0", consumer_group="g", auto_ack=False) as subscription:
+            await client.publish_batch("a", [{"n": n} for n in (0, 1, 2, 3, 0, 4, 5)])
+            found = await take(subscription, 1) + await take(subscription, 1) + await take(subscription, 2)
+            assert [each["n"] for each in found] == [1, 2, 3, 4]
+            stream = f"{url.partition('?')[0].rpartition('/')[2]}+a"
+            (consumer,) = await jetstream.consumers_info(stream)
+            assert consumer.num_redelivered == 0
+
+
+async def test_what_a_filter_found_too_much_goes_to_others_when_nobody_fetches(client: AsyncClient) -> None:
+    """And that is no attempt."""
+    async with client.subscribe("a", filter="n > 0", consumer_group="g", auto_ack=False) as subscription:
+        await client.publish_batch("a", [{"n": n} for n in (0, 1, 2)])
+        assert [each["n"] for each in await take(subscription, 1)] == [1]
+        async with client.subscribe("a", consumer_group="g", auto_ack=False) as other:
+            assert [(each["n"], each.attempt) for each in await take(other, 1)] == [(2, 1)]
+
+
+async def test_what_a_filter_found_too_much_is_not_lost_at_most_once(url: str) -> None:
+    async with AsyncClient(url) as client:
+        await client.create_topic("a", TopicOptions(delivery="at_most_once"))
+        async with client.subscribe("a", filter="n > 0", consumer_group="g") as subscription:
+            await client.publish_batch("a", [{"n": n} for n in (0, 1, 2)])
+            assert [each["n"] for each in await subscription.fetch(1, timeout=5)] == [1]
+        async with client.subscribe("a", consumer_group="g") as heir:
+            assert [each["n"] for each in await heir.fetch(1, timeout=5)] == [2]
+
+
+async def test_members_of_groups_outlive_an_empty_server() -> None:
+    """What was there is gone; the group is made again by those who read as it, and has all that comes."""
+    with NatsServer() as server:
+        async with AsyncClient(server.url) as client, AsyncClient(server.url) as publisher:
+            async with client.subscribe("a/*", filter="n > 0", consumer_group="g", auto_ack=False) as member:
+                await publisher.publish("a/1", {"n": 1})
+                held = await member.fetch(1, timeout=5)
+                fetching = asyncio.ensure_future(member.fetch(1))
+                server.stop()
+                shutil.rmtree(server.folder / "store")
+                await asyncio.to_thread(server.restart)
+                await publisher.publish_batch("a/1", [{"n": 0}, {"n": 2}])
+                (found,) = await fetching
+                assert (found.data, found.attempt) == ({"n": 2}, 1)
+                await member.ack([found])
+                with pytest.raises(LeaseLost):
+                    await member.ack(held)
+                (group,) = await client.groups()
+                assert (group.group, group.lag, group.filter) == ("g", 0, "n > 0")
+
+
+async def test_a_group_that_is_dropped_is_not_made_again(url: str) -> None:
+    async with AsyncClient(url) as client, client.subscribe("a", consumer_group="g") as member:
+        await client.drop_group("g")
+        await client.publish("a", 1)
+        assert await member.fetch(1, timeout=0.2) == []
+        assert await client.groups() == []
 
 
 async def test_what_is_wrong_is_told() -> None:

@@ -8,7 +8,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.client import JetStreamContext
 
-from tests.engines.nats.conftest import Open
+from tests.engines.conftest import Open
 from tidings import AsyncClient, MessageTooLarge, TopicOptions
 from tidings.engines.nats.engine import NatsEngine
 from tidings.errors import BrokerRefused

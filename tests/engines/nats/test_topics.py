@@ -6,7 +6,7 @@ import pytest
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from tests.engines.nats.conftest import Open
+from tests.engines.conftest import Open
 from tidings import AsyncClient, TopicOptions
 from tidings.engines.nats.engine import NatsEngine
 from tidings.errors import BrokerRefused, InvalidOption, InvalidTopic, TopicExists, TopicNotFound

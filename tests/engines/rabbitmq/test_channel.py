@@ -8,8 +8,13 @@ import pytest
 from pamqp import commands
 
 from tests.engines.rabbitmq.conftest import Bus, parcel
-from tidings.engines.rabbitmq.channel import Arrival, Flight
+from tidings.engines.rabbitmq.channel import Arrival, Flight, Parcel
+from tidings.engines.rabbitmq.link import Link
+from tidings.engines.rabbitmq.options import read_url
+from tidings.errors import MessageTooLarge
+from tidings.model.url import parse_url
 from tidings.testing.conformance.stage.place import until
+from tidings.testing.proxy import FaultProxy
 
 
 async def consume(bus: Bus, queue: str) -> list[Arrival]:
@@ -88,3 +93,29 @@ async def test_the_reason_of_the_broker_is_kept(bus: Bus) -> None:
     await channel.send([commands.Basic.Ack(delivery_tag=99)])
     await until(lambda: channel.is_closed)
     assert "unknown delivery tag" in str(channel.reason)
+
+
+async def test_nothing_is_sent_to_a_broker_that_has_left(bus: Bus) -> None:
+    """The machine knows it when the driver has not yet read as far: nothing is unknown then."""
+    ((host, port),) = bus.link.address.hosts
+    with FaultProxy(host, port) as proxy:
+        link = Link(*read_url(parse_url(proxy.url(bus.url))))
+        channel = await link.channel(confirms=True)
+        proxy.cut()
+        assert not channel.is_closed
+        with pytest.raises(ConnectionError):
+            await channel.publish([parcel("any")])
+        await link.close()
+
+
+async def test_properties_that_do_not_fit_into_a_frame_are_not_sent(bus: Bus) -> None:
+    """The broker would break the connection, with all that is under way on it."""
+    queue = await bus.queue()
+    channel = await bus.publisher.channel()
+    wide = Parcel("", queue, commands.Basic.Properties(headers={"a": "x" * 131_072}), b"1")
+    with pytest.raises(MessageTooLarge):
+        await channel.publish([parcel(queue), wide])
+    flight = await channel.publish([parcel(queue)])
+    await flight.landed
+    answer = await bus.link.once(commands.Queue.Declare(queue=queue, passive=True))
+    assert answer.message_count == 1

@@ -8,9 +8,10 @@ import pytest
 from pamqp import commands
 
 from tests.engines.rabbitmq.conftest import Bus
-from tidings import AsyncClient, Client, Durability, InvalidOption, InvalidURL, UnsupportedFeature
+from tidings import AsyncClient, Client, Durability, InvalidOption, InvalidURL, TopicOptions, UnsupportedFeature
 from tidings.engines.rabbitmq.channel import Parcel
-from tidings.errors import BrokerRefused, BrokerUnavailable, Unroutable
+from tidings.errors import BrokerRefused, BrokerUnavailable, TopicFull, Unroutable
+from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.place import until
 from tidings.testing.servers.process import free_port
 
@@ -77,6 +78,24 @@ async def test_an_exchange_of_others_is_used_as_it_is(bus: Bus, amqp_url: str, k
     await until(lambda: b"ours" in arrived)
 
 
+async def test_a_dead_letter_whose_headers_do_not_fit_has_its_story(bus: Bus) -> None:
+    """Another program's headers may fill the frame that they have to fit into; ours would break the connection."""
+    async with AsyncClient(bus.url) as client:
+        async with client.subscribe("orders", consumer_group="billing", auto_ack=False) as subscription:
+            for size in (131_000, 10):
+                properties = commands.Basic.Properties(headers={"trace": "x" * size})
+                await bus.publisher.send([Parcel(bus.names.exchange, "orders", properties, b"1")], "orders")
+            (large,) = await subscription.fetch(1, timeout=10)
+            (small,) = await subscription.fetch(1, timeout=10)
+            for message in (large, small):
+                await message.nack(requeue=False, reason="bad")
+        letters = await client.dead_letters("orders").list()
+        assert [(each.story.reason, len(each.message.headers.get("trace", ""))) for each in letters] == [
+            ("bad", 0),
+            ("bad", 10),
+        ]
+
+
 async def test_an_exchange_of_another_kind_is_told(url: str) -> None:
     async with AsyncClient(url) as client:
         await client.publish("orders", 1)
@@ -97,6 +116,42 @@ def test_a_broker_that_is_not_there_is_told_without_the_password() -> None:
     with pytest.raises(BrokerUnavailable) as caught:
         Client(f"amqp://me:secret@127.0.0.1:{free_port()}/").publish("orders", 1)
     assert "secret" not in str(caught.value)
+
+
+async def test_an_exchange_that_knows_no_topics_has_no_bounds(amqp_url: str) -> None:
+    for kind in ("fanout", "headers"):
+        with pytest.raises(UnsupportedFeature, match="length of a topic"):
+            async with AsyncClient(f"{amqp_url}?exchange=x{uuid4().hex[:8]}&exchange_type={kind}") as client:
+                await client.create_topic("orders", TopicOptions(max_length=3))
+
+
+async def test_limits_of_logs_that_are_not_kept_are_refused(url: str) -> None:
+    async with AsyncClient(f"{url}&replay=false") as client:
+        assert Capability.RETENTION not in client.capabilities
+        with pytest.raises(UnsupportedFeature, match="retention"):
+            await client.create_topic("orders", TopicOptions(retention_period=60))
+
+
+async def test_a_full_topic_refuses_and_takes_retries_and_what_was_scheduled(url: str) -> None:
+    """They were accepted before."""
+    async with AsyncClient(url) as client, AsyncClient(url) as other:
+        await client.create_topic("jobs", TopicOptions(max_length=2, retry_delay=0, retry_max_delay=0))
+        await client.create_group("jobs", "workers")
+        await client.publish("jobs", "later", delay_seconds=2)
+        async with client.subscribe("jobs", consumer_group="workers", auto_ack=False, prefetch=1) as subscription:
+            await client.publish("jobs", "first")
+            (first,) = await subscription.fetch(1, timeout=10)
+            await client.publish_batch("jobs", [1, 2])
+            with pytest.raises(TopicFull):
+                await other.publish("jobs", 3)
+            await first.nack()
+            found: list[object] = []
+            while len(found) < 4:
+                for message in await subscription.fetch(1, timeout=20):
+                    await message.ack()
+                    found.append(message.data)
+            assert sorted(found, key=str) == [1, 2, "first", "later"]
+            await other.publish("jobs", 3)
 
 
 async def test_groups_are_listed_and_lag_is_refused(url: str) -> None:

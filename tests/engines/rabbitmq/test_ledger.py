@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from pamqp import commands
 
 from tests.engines.rabbitmq.conftest import Bus
 from tidings.engines.rabbitmq import ledger as module
@@ -15,6 +16,7 @@ from tidings.engines.rabbitmq.ledger import Ledger
 from tidings.engines.rabbitmq.link import Link
 from tidings.engines.rabbitmq.options import read_url
 from tidings.engines.rabbitmq.publisher import Publisher
+from tidings.errors import TidingsError, Unroutable
 from tidings.model.url import parse_url
 from tidings.testing.conformance.stage.place import until
 
@@ -91,6 +93,15 @@ async def test_many_may_open_it_at_the_same_moment(bus: Bus) -> None:
         await asyncio.gather(one.change("a", to("1")), two.change("b", to("2")))
         await asyncio.gather(one.refresh(), two.refresh())
         assert mine == theirs == {"a": "1", "b": "2"}
+
+
+async def test_a_stream_that_somebody_has_deleted_is_no_message_without_a_place(bus: Bus) -> None:
+    async with reader(bus) as (one, _):
+        await one.change("a", to("1"))
+        await bus.link.once(commands.Queue.Delete(queue=bus.names.catalog))
+        with pytest.raises(TidingsError) as refused:
+            await one.change("a", to("2"))
+        assert not isinstance(refused.value, Unroutable)
 
 
 async def test_a_decision_that_raises_changes_nothing(bus: Bus) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import count
 
 import pytest
 from pamqp import commands
 
-from tests.engines.rabbitmq.conftest import Bus
+from tests.engines.rabbitmq.conftest import Bus, parcel
+from tidings.engines.rabbitmq.channel import Channel
+from tidings.engines.rabbitmq.errors import Gone, NotReady
 from tidings.engines.rabbitmq.link import FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS, Backoff, Link
-from tidings.engines.rabbitmq.options import read_url
+from tidings.engines.rabbitmq.options import Names, read_url
+from tidings.engines.rabbitmq.publisher import Publisher
 from tidings.errors import BrokerRefused, BrokerUnavailable, Closed
 from tidings.model.url import parse_url
 from tidings.testing.proxy import FaultProxy
+from tidings.testing.servers import RabbitmqServer
 from tidings.testing.servers.process import free_port
 
 
@@ -94,6 +99,109 @@ async def test_a_closed_link_is_closed(bus: Bus) -> None:
     await bus.link.close()
     with pytest.raises(Closed):
         await bus.link.connection()
+
+
+async def test_a_question_of_its_own_leaves_no_channel(bus: Bus) -> None:
+    connection = await bus.link.connection()
+    before = len(connection.channels)
+    queue = await bus.queue()
+    open_now = len(connection.channels)
+    answer = await bus.link.once(commands.Queue.Declare(queue=queue, passive=True))
+    assert answer.queue == queue
+    with pytest.raises(Gone):
+        await bus.link.once(commands.Queue.Declare(queue=f"{queue}.none", passive=True))
+    assert len(connection.channels) == open_now > before
+
+
+async def test_what_is_not_ready_is_tried_again(bus: Bus) -> None:
+    """Not for ever, and nothing else is."""
+    tries = count(1)
+
+    async def third_time() -> int:
+        if (number := next(tries)) < 3:
+            raise NotReady("wait")
+        return number
+
+    async def never() -> None:
+        raise NotReady("wait")
+
+    async def refused() -> None:
+        next(tries)
+        raise BrokerUnavailable("gone")
+
+    assert await bus.link.patiently(third_time) == 3
+    with pytest.raises(BrokerUnavailable):
+        await bus.link.patiently(refused)
+    assert next(tries) == 5
+    hasty = link_to(f"{bus.url}&connect_seconds=0.1")
+    with pytest.raises(NotReady):
+        await hasty.patiently(never)
+
+
+async def test_who_finds_a_stream_made_can_use_it(bus: Bus) -> None:
+    """The one who was not first, too."""
+
+    async def prepare(_: Channel) -> None:
+        """Nothing is needed."""
+
+    async def make_and_use(link: Link, publisher: Publisher, name: str) -> None:
+        await link.make_stream(name, {"x-queue-type": "stream"})
+        await publisher.send([parcel(name)], name)
+
+    links = [link_to(bus.url) for _ in range(6)]
+    pairs = [(link, Publisher(link, prepare)) for link in links]
+    channels = [await publisher.channel() for _, publisher in pairs]
+    for number in range(10):
+        await asyncio.gather(*(make_and_use(*pair, f"{bus.names.exchange}.{number}") for pair in pairs))
+    assert not any(channel.is_closed for channel in channels)
+    for link in links:
+        await link.close()
+
+
+async def test_streams_are_made_by_one_after_the_other(bus: Bus) -> None:
+    """Who has the turn for too long, as a connection that is dead and the broker does not know it, holds nobody up."""
+    name, stream = f"{bus.names.exchange}.s", {"x-queue-type": "stream"}
+    turn = commands.Queue.Declare(queue=bus.link.turn(name), exclusive=True)
+    await bus.link.once(turn)
+    hasty, patient = link_to(f"{bus.url}&connect_seconds=0.1"), link_to(bus.url)
+    waiting = asyncio.ensure_future(patient.make_stream(name, stream))
+    await hasty.make_stream(name, stream)
+    assert not waiting.done()
+    await bus.link.once(commands.Queue.Delete(queue=turn.queue))
+    await waiting
+    await bus.link.once(turn)  # it was given up
+    await hasty.close()
+    await patient.close()
+
+
+@pytest.mark.timeout(90)
+async def test_what_is_registered_outlives_the_brokers_death(rabbitmq_server: RabbitmqServer) -> None:
+    """A quorum queue that was made a moment before, with what is in it."""
+
+    async def prepare(_: Channel) -> None:
+        """Nothing is needed."""
+
+    link = link_to(rabbitmq_server.url)
+    bus = Bus(rabbitmq_server.url, link, Names("x"), Publisher(link, prepare))
+    queue = await bus.queue(**{"x-queue-type": "quorum"})
+    await bus.publisher.send([parcel(queue) for _ in range(3)], "orders")
+    await link.register()
+    await asyncio.to_thread(rabbitmq_server.kill)
+    await asyncio.to_thread(rabbitmq_server.start)
+    await bus.publisher.send([parcel(queue)], "orders")
+    answer = await link.once(commands.Queue.Declare(queue=queue, passive=True))
+    assert answer.message_count == 4
+    await link.close()
+
+
+async def test_pauses_begin_anew_with_a_connection(bus: Bus) -> None:
+    """A broker that is back has its queues and streams within tenths of a second."""
+    backoff = Backoff(bus.link)
+    backoff._next = MAX_BACKOFF_SECONDS
+    await bus.link.connection()
+    async with asyncio.timeout(MAX_BACKOFF_SECONDS / 4):
+        await backoff.pause()
+    assert backoff._next == 2 * FIRST_BACKOFF_SECONDS
 
 
 async def test_pauses_grow_to_a_bound(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidings.engines.rabbitmq.options import LONG, MAX_NAME_BYTES, Names, binding_keys, read_url, routing_key
+from tidings.engines.rabbitmq.options import (
+    LONG,
+    MAX_NAME_BYTES,
+    Names,
+    binding_keys,
+    log_arguments,
+    queue_arguments,
+    read_url,
+    routing_key,
+)
 from tidings.errors import InvalidOption, InvalidURL
+from tidings.model.options import TopicOptions
 from tidings.model.topics import Pattern
 from tidings.model.url import parse_url
 
@@ -100,3 +112,40 @@ def test_a_binding_misses_nothing_that_the_pattern_matches(pattern: str, topic: 
     parsed = Pattern.parse(pattern)
     if parsed.matches(topic):
         assert any(matches(binding, routing_key(topic)) for binding in binding_keys(parsed))
+
+
+@pytest.mark.parametrize(
+    ("options", "bound"),
+    [
+        ({}, {}),
+        ({"max_length": 7}, {}),
+        ({"max_length": 7, "overflow": "block"}, {}),
+        ({"overflow": "drop_oldest"}, {}),
+        ({"max_length": 7, "overflow": "drop_oldest"}, {"x-max-length": 7, "x-overflow": "drop-head"}),
+    ],
+)
+def test_the_queue_of_a_group_has_the_bound_that_the_broker_keeps(
+    options: dict[str, Any], bound: dict[str, Any]
+) -> None:
+    assert queue_arguments(TopicOptions(**options)) == {"x-queue-type": "quorum", **bound}
+
+
+SEGMENT = "x-stream-max-segment-size-bytes"
+
+
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [
+        ({}, {SEGMENT: 16 * 10**6}),
+        ({"retention_bytes": 10}, {"x-max-length-bytes": 10, SEGMENT: 100_000}),
+        ({"retention_bytes": 10**8}, {"x-max-length-bytes": 10**8, SEGMENT: 10**7}),
+        ({"retention_bytes": 10**12}, {"x-max-length-bytes": 10**12, SEGMENT: 5 * 10**8}),
+        ({"retention_period": 1.2}, {"x-max-age": "2s", SEGMENT: 16 * 10**6}),
+        (
+            {"retention_period": 60, "retention_bytes": 10**7},
+            {"x-max-age": "60s", "x-max-length-bytes": 10**7, SEGMENT: 10**6},
+        ),
+    ],
+)
+def test_a_log_has_the_limits_of_its_topic(options: dict[str, Any], limits: dict[str, Any]) -> None:
+    assert log_arguments(TopicOptions(**options)) == {"x-queue-type": "stream", **limits}

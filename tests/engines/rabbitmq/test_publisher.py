@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+
 import pytest
+from msgspec import Struct
 from pamqp import commands
 
 from tests.engines.rabbitmq.conftest import Bus, parcel
-from tidings.engines.rabbitmq.channel import Channel
+from tidings.engines.rabbitmq.channel import Channel, Parcel
 from tidings.engines.rabbitmq.link import Link
 from tidings.engines.rabbitmq.options import read_url
-from tidings.engines.rabbitmq.publisher import Publisher
-from tidings.errors import BrokerUnavailable, PublishFailed, PublishUnknown, Unroutable
+from tidings.engines.rabbitmq.publisher import Publisher, Room
+from tidings.errors import BrokerUnavailable, PublishFailed, PublishUnknown, TopicFull, Unroutable
+from tidings.model.options import TopicOptions
 from tidings.model.url import parse_url
 from tidings.testing.proxy import FaultProxy
 
@@ -44,6 +49,21 @@ async def test_what_a_full_queue_refuses_is_not_stored(bus: Bus) -> None:
         await bus.publisher.send([parcel(queue)], "orders")
 
 
+async def test_what_one_of_several_queues_refuses_is_unknown(bus: Bus) -> None:
+    """The others have got it."""
+    full = await bus.queue(**{"x-max-length": 1, "x-overflow": "reject-publish"})
+    queue, exchange = await bus.queue(), bus.names.exchange
+    channel = await bus.publisher.channel()
+    await bus.link.ask(channel.rpc(commands.Exchange.Declare(exchange=exchange, exchange_type="fanout")))
+    for each in (full, queue):
+        await bus.link.bind(channel, each, exchange, "")
+    await bus.publisher.send([parcel(full)], "orders")
+    with pytest.raises(PublishUnknown) as unknown:
+        await bus.publisher.send([Parcel(exchange, "", commands.Basic.Properties(message_id="a"), b"")], "orders")
+    assert unknown.value.message_ids == ("a",)
+    assert await waiting(bus, queue) == 1
+
+
 async def test_a_channel_that_was_lost_is_opened_and_prepared_again(bus: Bus) -> None:
     prepared: list[Channel] = []
 
@@ -58,12 +78,58 @@ async def test_a_channel_that_was_lost_is_opened_and_prepared_again(bus: Bus) ->
     assert prepared == [first, second]
 
 
+async def test_who_publishes_right_after_a_loss_does_not_meet_it(bus: Bus) -> None:
+    """Also when nobody has noticed it yet."""
+    queue = await bus.queue()
+    ((host, port),) = bus.link.address.hosts
+    with FaultProxy(host, port) as proxy:
+        link = Link(*read_url(parse_url(proxy.url(bus.url))))
+
+        async def prepare(_: Channel) -> None:
+            """Nothing is needed."""
+
+        publisher = Publisher(link, prepare)
+        await publisher.send([parcel(queue)], "orders")
+        lost = await publisher.channel()
+        proxy.cut()
+        await publisher.send([parcel(queue)], "orders")
+        assert await publisher.channel() is not lost
+        await link.close()
+
+
+async def test_the_broker_is_asked_once_for_each_channel_whether_it_is_ready(bus: Bus) -> None:
+    queue, asked = await bus.queue(), list[str]()
+
+    async def find(topic: str) -> None:
+        asked.append(topic)
+
+    for topic in ("a", "b", "a"):
+        await bus.publisher.send([parcel(queue)], topic, find)
+    assert asked == ["a", "b"]
+    await (await bus.publisher.channel()).close()
+    await bus.publisher.send([parcel(queue)], "a", find)
+    assert asked == ["a", "b", "a"]
+
+
+async def test_what_the_broker_is_not_ready_for_is_not_sent(bus: Bus) -> None:
+    queue = await bus.queue()
+
+    async def find(topic: str) -> None:
+        raise Unroutable(topic, "wait")
+
+    for _ in range(2):
+        with pytest.raises(Unroutable):
+            await bus.publisher.send([parcel(queue)], "orders", find)
+    answer = await bus.link.once(commands.Queue.Declare(queue=queue, passive=True))
+    assert answer.message_count == 0
+
+
 async def test_a_confirmation_that_does_not_come_leaves_it_open(bus: Bus) -> None:
     """And a broker that cannot be reached before anything was sent does not."""
     queue = await bus.queue()
     ((host, port),) = bus.link.address.hosts
     with FaultProxy(host, port) as proxy:
-        url = proxy.url(bus.url).replace("request_seconds=20", "request_seconds=2&connect_seconds=3")
+        url = proxy.url(bus.url).replace("request_seconds=20", "request_seconds=1&connect_seconds=1")
         link = Link(*read_url(parse_url(url)))
 
         async def prepare(_: Channel) -> None:
@@ -80,3 +146,93 @@ async def test_a_confirmation_that_does_not_come_leaves_it_open(bus: Bus) -> Non
         proxy.heal()
         await publisher.send([parcel(queue)], "orders")
         await link.close()
+
+
+# -- room
+
+
+async def waiting(bus: Bus, queue: str) -> int:
+    answer = await bus.link.once(commands.Queue.Declare(queue=queue, passive=True))
+    return int(answer.message_count)
+
+
+class Known(Struct):
+    """What is known of one topic and its groups, and what is found when somebody looks again."""
+
+    options: TopicOptions
+    queues: dict[str, str]
+    news: TopicOptions | None = None
+
+    def terms(self, topic: str) -> TopicOptions:
+        return self.options
+
+    def collectors(self, topic: str) -> Mapping[str, str]:
+        return self.queues
+
+    async def refresh(self) -> None:
+        self.options = self.news or self.options
+
+
+async def publish(bus: Bus, room: Room, queue: str, count: int = 1) -> None:
+    async with room.taken("orders", count):
+        await bus.publisher.send([parcel(queue) for _ in range(count)], "orders")
+
+
+async def test_there_is_room_up_to_the_bound_of_each_group(bus: Bus) -> None:
+    """For a batch as a whole, and for many who publish at once no more than for one after the other."""
+    queue, empty = await bus.queue(**{"x-queue-type": "quorum"}), await bus.queue()
+    room = Room(bus.link, Known(TopicOptions(max_length=5), {"quick": empty, "slow": queue}))
+    with pytest.raises(TopicFull):
+        await publish(bus, room, queue, 6)
+    assert await waiting(bus, queue) == 0
+    await publish(bus, room, queue, 2)
+    results = await asyncio.gather(*(publish(bus, room, queue) for _ in range(10)), return_exceptions=True)
+    full = [error for error in results if isinstance(error, TopicFull)]
+    assert (len(full), results.count(None), await waiting(bus, queue)) == (7, 3, 5)
+    assert (full[0].topic, full[0].max_length, full[0].group) == ("orders", 5, "slow")
+
+
+async def test_without_a_bound_of_the_publishers_nobody_looks(bus: Bus) -> None:
+    queue = await bus.queue(**{"x-queue-type": "quorum"})
+    for options in (TopicOptions(), TopicOptions(max_length=1, overflow="drop_oldest")):
+        await publish(bus, Room(bus.link, Known(options, {"g": queue})), queue, 3)
+    assert await waiting(bus, queue) == 6
+
+
+async def test_a_queue_that_was_deleted_is_not_full(bus: Bus) -> None:
+    queue = await bus.queue(**{"x-queue-type": "quorum"})
+    room = Room(bus.link, Known(TopicOptions(max_length=1), {"gone": f"{queue}.gone", "g": queue}))
+    await publish(bus, room, queue)
+    with pytest.raises(TopicFull):
+        await publish(bus, room, queue)
+
+
+async def test_who_waits_goes_on_when_there_is_room(bus: Bus) -> None:
+    queue = await bus.queue(**{"x-queue-type": "quorum"})
+    room = Room(bus.link, Known(TopicOptions(max_length=1, overflow="block", overflow_timeout=60), {"g": queue}))
+    await publish(bus, room, queue)
+    late = asyncio.ensure_future(publish(bus, room, queue))
+    done, _ = await asyncio.wait((late,), timeout=0.3)
+    assert not done
+    await bus.link.once(commands.Queue.Purge(queue=queue))
+    await asyncio.wait_for(late, 10)
+    assert await waiting(bus, queue) == 1
+
+
+async def test_who_waited_long_enough_is_refused(bus: Bus) -> None:
+    queue = await bus.queue(**{"x-queue-type": "quorum"})
+    options = TopicOptions(max_length=1, overflow="block", overflow_timeout=0.2)
+    room = Room(bus.link, Known(options, {"g": queue}))
+    await publish(bus, room, queue)
+    begun = asyncio.get_running_loop().time()
+    with pytest.raises(TopicFull):
+        await publish(bus, room, queue)
+    assert asyncio.get_running_loop().time() - begun >= 0.2
+
+
+async def test_a_bound_that_was_lifted_refuses_nothing(bus: Bus) -> None:
+    """Also when this client has not heard of it yet."""
+    queue = await bus.queue(**{"x-queue-type": "quorum"})
+    room = Room(bus.link, Known(TopicOptions(max_length=1), {"g": queue}, TopicOptions()))
+    await publish(bus, room, queue, 2)
+    assert await waiting(bus, queue) == 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
@@ -46,10 +45,11 @@ class Moved(Struct, frozen=True):
 
 
 class Catalog:
-    """The topics, groups and places of a bus, as far as has been heard. `listeners` are called after each change;
-    `losses` counts how often the server has lost them."""
+    """The topics, groups and places of a bus, as far as has been heard; the link tells of each change. `losses` counts
+    how often the server has lost them."""
 
     def __init__(self, link: Link, jetstream: JetStream, names: Names, options: NatsOptions) -> None:
+        self._link = link
         self._jetstream = jetstream
         self._names = names
         self._options = options
@@ -66,7 +66,6 @@ class Catalog:
         self.topics: dict[str, TopicEntry] = {}
         self.groups: dict[str, GroupEntry] = {}
         self.moved: dict[tuple[str, str], int] = {}
-        self.listeners: list[Callable[[], None]] = []
 
     async def open(self) -> None:
         """Make the bucket if need be, and know what is in it. Raises `BrokerUnavailable`, `BrokerRefused`."""
@@ -133,8 +132,7 @@ class Catalog:
         self.moved = {(each.group, each.stream): each.generation for each in entries if isinstance(each, Moved)}
         self._heard.set()
         self._heard = asyncio.Event()
-        for listener in tuple(self.listeners):
-            listener()
+        self._link.tell()
 
     async def refresh(self) -> None:
         """Return when everything is known that was there when this was called. Raises `BrokerUnavailable`."""

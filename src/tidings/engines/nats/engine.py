@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from tidings.brokers.engine import BrokerEngine
 from tidings.brokers.feed import BrokerFeed
 from tidings.brokers.portal import BlockingEngine
@@ -40,6 +42,7 @@ CAPABILITIES = frozenset(
         Capability.PARTITIONS,
         Capability.PATTERNS,
         Capability.RETENTION,
+        Capability.RETENTION_COUNT,
         Capability.LAG,
         Capability.OS_DURABILITY,
         Capability.DISK_DURABILITY,
@@ -88,7 +91,7 @@ class NatsEngine(BrokerEngine):
         self._levels = Levels(options)
         self._publisher = Publisher(self._link, self._topics, self._levels, options, self.clock)
         self._groups = Groups(self._jetstream, self._catalog, self._topics, self._names, options, self.clock)
-        self._released = Released(self._link, self._jetstream, self._names, options)
+        self._released = Released(self._jetstream, self._names, options)
         self._opening = asyncio.Lock()
         self._feeds: set[AsyncFeed[Any]] = set()
         self._leaving: asyncio.Future[None] | None = None
@@ -136,8 +139,7 @@ class NatsEngine(BrokerEngine):
 
     async def _leave(self) -> None:
         try:
-            for feed in tuple(self._feeds):
-                await feed.close()
+            await asyncio.gather(*(feed.close() for feed in self._feeds))
             if self._open:
                 await self._catalog.close()
         finally:
@@ -223,10 +225,14 @@ class NatsEngine(BrokerEngine):
         return tail
 
     def _member(self, spec: SubscriptionSpec) -> Member:
-        group = spec.group or ""
+        group, losses = spec.group or "", self._catalog.losses
 
         async def make(wanted: Sequence[tuple[Shard, Start]]) -> list[Answer]:
+            nonlocal losses
             await self._catalog.refresh()
+            if losses != (now := self._catalog.losses):  # the group is gone with all that was before
+                await self._groups.bind(replace(spec, start="beginning"))
+                losses = now
             return await self._groups.make(group, wanted)
 
         return Member(self._link, self._jetstream, self._wanted(spec), make, self._released, self._bury)
@@ -309,6 +315,12 @@ class _Feed(BrokerFeed[M]):
     """A feed of which the engine knows as long as it is open."""
 
     left: Callable[[], None]
+
+    def _leave_to_others(self, limit: int) -> None:
+        """What was found beyond the limit stays with the source, which gives it back when nobody fetches."""
+        if isinstance(self._source, Member):
+            beyond = [self._ready.pop() for _ in range(len(self._ready) - limit)]
+            self._source.put_back([(message, self._held.pop(message.lease, None)) for message in beyond])
 
     async def close(self) -> None:
         await super().close()

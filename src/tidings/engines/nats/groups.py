@@ -13,10 +13,11 @@ from tidings.engines.nats.names import Names, Shard
 from tidings.engines.nats.options import NatsOptions
 from tidings.engines.nats.reading.tail import start_policy
 from tidings.engines.nats.server.errors import (
-    CONSUMER_NOT_FOUND,
+    GONE,
     MESSAGE_NOT_FOUND,
     STREAM_NOT_FOUND,
     Refusal,
+    meanwhile,
     translate,
 )
 from tidings.engines.nats.server.jetstream import Answer, JetStream
@@ -26,8 +27,6 @@ from tidings.model.clock import Clock
 from tidings.model.options import Guarantee, Start
 from tidings.model.subscription import SubscriptionSpec
 from tidings.spi import GroupInfo
-
-GONE = (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND)
 
 
 class Groups:
@@ -112,7 +111,7 @@ class Groups:
             answers = await self._look([shard.stream], [name])
         found = [answer for answer in answers if not isinstance(answer, Refusal)]
         if not found:
-            raise translate(refusal, f"reading {shard.topic!r} as a group")
+            raise meanwhile(refusal, shard.topic)
         return found
 
     async def _look(self, streams: Sequence[str], names: Sequence[str]) -> list[Answer | Refusal]:

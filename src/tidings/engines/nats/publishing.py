@@ -13,7 +13,6 @@ from uuid import uuid4
 
 from msgspec import Struct
 from msgspec.structs import replace
-from nats.aio.msg import Msg
 
 from tidings.brokers.registry import TopicEntry, compression_of, place_of, prepare
 from tidings.brokers.verdicts import Letter
@@ -21,7 +20,7 @@ from tidings.engines.nats.levels import Levels
 from tidings.engines.nats.messages import MESSAGE_ID, TTL, to_message
 from tidings.engines.nats.names import Shard
 from tidings.engines.nats.options import HEADER_BYTES, NatsOptions
-from tidings.engines.nats.server.errors import NoAnswer, NoResponder, Refusal, translate, unknown
+from tidings.engines.nats.server.errors import NoResponder, Refusal, translate, unknown
 from tidings.engines.nats.server.jetstream import FIRST_PAUSE_SECONDS, PubAck, read_ack
 from tidings.engines.nats.server.link import Link, Post, Request
 from tidings.engines.nats.topics import Topics
@@ -167,7 +166,7 @@ class Publisher:
                 requests.append(piece[-1])
         if posts:
             await self._link.post(posts)
-        answers = iter(_acks(await self._link.requests(requests)))
+        answers = map(read_ack, await self._link.requests(requests))
         return [[ack for size in each for ack in _spread(next(answers), size)] for each in sizes]
 
     def _check_sizes(self, loads: Sequence[_Load]) -> None:
@@ -233,16 +232,6 @@ def _as_single(loads: Sequence[_Load]) -> None:
         for _, _, headers in load.messages:
             for name in ("Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Batch-Commit"):
                 (headers or {}).pop(name, None)
-
-
-def _acks(results: Sequence[Msg | Exception]) -> list[PubAck | Exception]:
-    found: list[PubAck | Exception] = []
-    for result in results:
-        try:
-            found.append(result if isinstance(result, Exception) else read_ack(result))
-        except (Refusal, NoAnswer) as error:
-            found.append(error)
-    return found
 
 
 def _spread(ack: PubAck | Exception, size: int) -> list[Any]:

@@ -86,7 +86,7 @@ class Topics:
     async def _build(self, entry: TopicEntry) -> TopicEntry:
         """Make the streams of a topic; when the server refuses, there is no such topic."""
         try:
-            await self._build_streams(entry)
+            await self._streams("CREATE", entry)
         except BrokerRefused:
             await self._catalog.put("t", entry.name, None)
             raise
@@ -101,17 +101,14 @@ class Topics:
         await self._catalog.refresh()
         entry = await self.find(topic) if make else self._catalog.topics.get(topic)
         if entry is not None:
-            await self._build_streams(entry)
+            await self._streams("CREATE", entry)
             if self.appeared is not None:
                 await self.appeared(entry)
 
     async def build(self, topic: str) -> None:
         """Make the streams of a topic that is known."""
         if (entry := self._catalog.topics.get(topic)) is not None:
-            await self._build_streams(entry)
-
-    async def _build_streams(self, entry: TopicEntry) -> None:
-        await self._streams("CREATE", entry)
+            await self._streams("CREATE", entry)
 
     async def _streams(self, what: str, entry: TopicEntry) -> None:
         shards = self.shards(entry)

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
-from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp import commands
 from pamqp.base import Frame
 
 from tidings.brokers.registry import GroupEntry, TopicEntry, new_group, new_topic, read_group, read_topic, to_json
-from tidings.engines.rabbitmq.channel import Channel
+from tidings.engines.rabbitmq.errors import Gone
 from tidings.engines.rabbitmq.ledger import Ledger
 from tidings.engines.rabbitmq.link import Link
-from tidings.engines.rabbitmq.options import Names, RabbitOptions, binding_keys, routing_key
-from tidings.engines.rabbitmq.publisher import Publisher
-from tidings.errors import BrokerRefused, GroupNotFound, TopicNotFound
+from tidings.engines.rabbitmq.options import (
+    Names,
+    RabbitOptions,
+    binding_keys,
+    log_arguments,
+    queue_arguments,
+    routing_key,
+)
+from tidings.engines.rabbitmq.publisher import NOWHERE, Publisher
+from tidings.errors import GroupNotFound, TopicNotFound, Unroutable, UnsupportedFeature
+from tidings.model.capability import Capability
 from tidings.model.options import Guarantee, TopicOptions, is_dead_letter_topic
 from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import Pattern, validate_topic
@@ -77,8 +85,12 @@ class Catalog:
         """Return the topic, made if it does not exist. `options`: None takes what there is."""
         entry = new_topic(validate_topic(name), options or self._options.topic_options(name), self._now())
         await self._ledger.open()
-        if name not in self.topics and self.keeps_log(name, entry.options):
-            await self.make_log(name)
+        if entry.options.max_length is not None:
+            await self._ledger.refresh()  # so that its groups are known
+        if name not in self.topics:
+            self._check(name, entry.options, None)
+            if self.keeps_log(name, entry.options):
+                await self.make_log(name, entry.options)
         await self._ledger.change(_TOPIC + name, lambda stored: stored or to_json(entry).decode())
         found = self.topics[name]
         return found if options is None else found.same(options)
@@ -87,34 +99,54 @@ class Catalog:
         def decide(stored: str | None) -> str:
             if stored is None:
                 raise TopicNotFound(name)
-            return to_json(read_topic(stored.encode()).altered(options, self._now())).decode()
+            entry = read_topic(stored.encode())
+            self._check(name, options, entry.options)
+            return to_json(entry.altered(options, self._now())).decode()
 
+        had_log = self.keeps_log(name, self.terms(name))
         await self._ledger.change(_TOPIC + name, decide)
+        if self.keeps_log(name, options) and not had_log:
+            await self.make_log(name, options)
         return self.topics[name]
+
+    def _check(self, name: str, wanted: TopicOptions, has: TopicOptions | None) -> None:
+        """Raise `UnsupportedFeature` unless a topic can have these options: queues and logs, once made, do not change.
+        `has`: None for a new one, whose name groups may collect already."""
+        if has is not None and self.keeps_log(name, has) and log_arguments(wanted) != log_arguments(has):
+            way = f"its log is made already: make another topic, or set a policy for {self._names.log(name)!r}"
+            raise _refusal(Capability.RETENTION, f"{way} on the broker")
+        if log_arguments(wanted) != log_arguments(TopicOptions()) and not self.keeps_log(name, wanted):
+            raise _refusal(Capability.RETENTION, "a topic that delivers at most once keeps no log")
+        is_other = queue_arguments(wanted) != queue_arguments(has or TopicOptions())
+        groups = self.collectors(name) if is_other or wanted.max_length is not None else {}
+        if is_other and groups:
+            way = f"group {next(iter(groups))!r} has its queue already: drop_group() it, and make it again afterwards"
+            raise _refusal(Capability.MAX_LENGTH, way)
 
     async def drop_topic(self, name: str) -> None:
         """Remove a topic, its log, and what groups have of it where they collect from it by its name."""
 
+        found: list[TopicEntry] = []
+
         def decide(stored: str | None) -> None:
             if stored is None:
                 raise TopicNotFound(name)
+            found.append(read_topic(stored.encode()))
 
         await self._ledger.change(_TOPIC + name, decide)
         await self._clear(commands.Queue.Delete(queue=self._names.log(name)))
+        is_plain = queue_arguments(found[-1].options) == queue_arguments(TopicOptions())
         for group in tuple(self.groups.values()):
             if name in group.patterns:
-                await self._clear(commands.Queue.Purge(queue=self._names.group(group.name, name)))
+                queue = self._names.group(group.name, name)
+                await self._clear(commands.Queue.Purge(queue=queue) if is_plain else commands.Queue.Delete(queue=queue))
+                if not is_plain:  # the next topic of this name has a bound of its own, or none
+                    await self._make_queues(group.name, (Pattern.parse(name),), True)
 
     async def _clear(self, frame: Frame) -> None:
         """Ask for something to be emptied or deleted, which somebody may have done before."""
-        channel = await self._link.channel()
-        try:
-            await self._link.ask(channel.rpc(frame))
-        except BrokerRefused as error:
-            if not isinstance(error.__cause__, ChannelNotFoundEntity):
-                raise
-            return
-        await self._link.ask(channel.close())
+        with suppress(Gone):
+            await self._link.once(frame)
 
     async def mend(self, topic: str) -> bool:
         """Make a topic and its log anew that somebody has dropped; whether there was anything to do."""
@@ -122,19 +154,30 @@ class Catalog:
         entry = self.topics.get(topic) or await self.create_topic(topic, None)
         if not self.keeps_log(topic, entry.options):
             return False
-        await self.make_log(topic)
+        await self.make_log(topic, entry.options)
         return True
 
     def keeps_log(self, topic: str, options: TopicOptions) -> bool:
         """Whether a topic with these options can be read again."""
         return is_dead_letter_topic(topic) or (self._options.logged and options.delivery != Guarantee.AT_MOST_ONCE)
 
-    async def make_log(self, topic: str) -> None:
-        """Make the log of a topic, if it is not there."""
-        channel = await self._publisher.channel()
-        name = self._names.log(topic)
-        await self._link.declare(channel, name, {"x-queue-type": "stream"}, durable=True)
-        await self._link.bind(channel, name, self._names.exchange, routing_key(topic))
+    async def make_log(self, topic: str, options: TopicOptions) -> None:
+        """Make the log of a topic with these options, if it is not there."""
+        await self._link.make_stream(self._names.log(topic), log_arguments(options))
+        await self._bind_log(topic)
+
+    async def find_log(self, topic: str) -> None:
+        """Return when the log of a topic gets what is published: after a start the broker has its streams last, and
+        may have forgotten what was bound just before. Raises `Unroutable` when there is none."""
+        try:
+            await self._link.patiently(lambda: self._bind_log(topic))
+        except Gone:
+            raise Unroutable(topic, NOWHERE) from None
+
+    async def _bind_log(self, topic: str) -> None:
+        names = self._names
+        frame = commands.Queue.Bind(queue=names.log(topic), exchange=names.exchange, routing_key=routing_key(topic))
+        await self._link.once(frame)
 
     # -- groups
 
@@ -142,12 +185,14 @@ class Catalog:
         """Make the group, or let it collect from the spec's topics, too. Raises `GroupExists`."""
         name = spec.group or ""
         await self._ledger.open()
-        self._joined(self.groups.get(name), spec)  # before anything is made
-        channel = await self._publisher.channel()
+        known = self.groups.get(name)
+        joined = self._joined(known, spec)  # before anything is made
+        for pattern in spec.patterns:
+            self._check_bounds(name, pattern)
         for pattern in spec.patterns:
             if pattern.literal is not None and pattern.literal not in self.topics:
                 await self.create_topic(pattern.literal, None)
-            await self._make_queue(channel, name, pattern)
+        await self._make_queues(name, spec.patterns, known is None or joined.patterns.keys() != known.patterns.keys())
         await self._ledger.change(
             _GROUP + name,
             lambda stored: self._join(None if stored is None else read_group(stored.encode()), spec, stored),
@@ -164,13 +209,20 @@ class Catalog:
             return stored
         return to_json(entry).decode()
 
-    async def _make_queue(self, channel: Channel, group: str, pattern: Pattern) -> None:
-        names = self._names
-        queue = names.group(group, str(pattern))
-        await self._link.declare(channel, queue, {"x-queue-type": "quorum"}, durable=True)
-        await self._link.bind(channel, queue, names.groups, queue)
-        for key in binding_keys(pattern):
-            await self._link.bind(channel, queue, names.exchange, key)
+    async def _make_queues(self, group: str, patterns: Iterable[Pattern], are_new: bool) -> None:
+        """Make the queues that are not there. New ones are registered, so that they survive what comes."""
+        await self._publisher.channel()  # so that the exchanges are there
+        names, channel = self._names, await self._link.channel()
+        for pattern in patterns:
+            queue = names.group(group, str(pattern))
+            options = TopicOptions() if pattern.literal is None else self.terms(pattern.literal)
+            await self._link.declare(channel, queue, queue_arguments(options), durable=True)
+            await self._link.bind(channel, queue, names.groups, queue)
+            for key in binding_keys(pattern):
+                await self._link.bind(channel, queue, names.exchange, key)
+        await self._link.end(channel)
+        if are_new:
+            await self._link.register()
 
     async def drop_group(self, group: str) -> None:
         found: list[GroupEntry] = []
@@ -183,6 +235,25 @@ class Catalog:
         await self._ledger.change(_GROUP + group, decide)
         for pattern in found[-1].patterns:
             await self._clear(commands.Queue.Delete(queue=self._names.group(group, pattern)))
+        await self._link.register()
+
+    def _check_bounds(self, group: str, pattern: Pattern) -> None:
+        """Raise `UnsupportedFeature` when the queue of a pattern would collect from a topic that has a bound."""
+        for topic, entry in self.topics.items() if pattern.literal is None else ():
+            if entry.options.max_length is not None and pattern.matches(topic):
+                raise _shared(group, pattern, topic)
+
+    def collectors(self, topic: str) -> dict[str, str]:
+        """Return the groups that collect from a topic with a bound, each with its queue. Raises `UnsupportedFeature`
+        when one shares its queue with other topics: its length is not that of this one."""
+        found = {}
+        for name, group in self.groups.items():
+            for pattern in map(Pattern.from_stored, group.patterns):
+                if pattern.literal is None and pattern.matches(topic):
+                    raise _shared(name, pattern, topic)
+                if pattern.literal == topic:
+                    found[name] = self._names.group(name, topic)
+        return found
 
     def is_collected(self, topic: str) -> bool:
         """Whether some group keeps what is published to the topic."""
@@ -204,6 +275,15 @@ class Catalog:
             if Pattern.from_stored(pattern).matches(topic):
                 return self.names.group(group, pattern)
         return None
+
+
+def _refusal(capability: Capability, way_out: str) -> UnsupportedFeature:
+    return UnsupportedFeature("rabbitmq:", capability.value, way_out)
+
+
+def _shared(group: str, pattern: Pattern, topic: str) -> UnsupportedFeature:
+    way = f"group {group!r} collects {str(pattern)!r} in one queue, which has no bound for {topic!r} alone"
+    return _refusal(Capability.MAX_LENGTH, f"{way}: let it name its topics")
 
 
 def _keep(entries: dict[str, E], name: str, entry: E | None) -> None:

@@ -1,22 +1,36 @@
-"""A channel as the engine uses it: deliveries without a task each, many publishes and acks in one write."""
+"""Connection and channel as the engine uses them: deliveries without a task each, many publishes and acks in one
+write, and nothing written to a broker that has left."""
 
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aiormq.abc import ChannelFrame, ConfirmationFrameType
 from aiormq.channel import Channel as DriverChannel
-from aiormq.connection import Connection
+from aiormq.connection import Connection as DriverConnection
+from aiormq.connection import FrameReceiver, TransportFactory
 from msgspec import Struct
 from pamqp import commands
+from pamqp.base import Frame
 from pamqp.body import ContentBody
-from pamqp.frame import marshal
+from pamqp.frame import FrameTypes, marshal
 from pamqp.header import ContentHeader
+from yarl import URL
+
+from tidings.engines.rabbitmq.frames import Frames
+from tidings.errors import MessageTooLarge
 
 FRAMES = 1000
 """Frames that wait to be looked at: reading on before the last message is whole makes turns of the loop fewer."""
+
+FRAME_BYTES = 8
+"""Of a frame around what it holds. Properties have to fit into one."""
+
+RDHUP = getattr(select, "POLLRDHUP", 0)
+"""That the other end has closed, where the system tells it apart; it always tells of a reset."""
 
 
 class Arrival(Struct, gc=False):
@@ -63,12 +77,55 @@ def _unheard(_: Any) -> None:
     pass
 
 
+class Connection(DriverConnection):
+    """A connection of the driver that takes a broker for dead after one missed sign of life, not after three: the
+    broker gives two in the time that was agreed."""
+
+    HEARTBEAT_GRACE_MULTIPLIER = 1
+
+    def __init__(self, url: URL, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._transport_factory = _Watched(self._transport_factory, self._watch)
+        self._ends = select.poll()
+
+    def _watch(self, socket: Any) -> None:
+        self._ends.register(socket, RDHUP)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the broker may still read what is sent. One that has given up this process, because it was stopped,
+        has closed the connection: the machine knows that before the driver has read as far."""
+        return self.is_opened and not self._ends.poll(0)
+
+    @staticmethod
+    async def _rpc(
+        request: Frame, writer: asyncio.StreamWriter, frame_receiver: FrameReceiver, wait_response: bool = True
+    ) -> FrameTypes | None:
+        """The first thing that the driver does with what it reads frames with: let that be ours."""
+        frame_receiver.__class__ = Frames
+        return await DriverConnection._rpc(request, writer, frame_receiver, wait_response)
+
+
+class _Watched(TransportFactory):
+    """Makes what `factory` makes, and shows its socket."""
+
+    def __init__(self, factory: TransportFactory, show: Callable[[Any], None]) -> None:
+        self._factory = factory
+        self._show = show
+
+    async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await self._factory.create(url, **options)
+        self._show(writer.get_extra_info("socket"))
+        return reader, writer
+
+
 class Channel(DriverChannel):
     """A channel of the driver. `on_arrival` gets what is delivered, `on_cancel` the consumer that the broker ended,
     as when its queue was deleted."""
 
     def __init__(self, connection: Connection, number: int, confirms: bool) -> None:
         super().__init__(connection, number, publisher_confirms=confirms, frame_buffer=FRAMES)
+        self._line = connection
         self.on_arrival: Callable[[Arrival], None] = _unheard
         self.on_cancel: Callable[[str], None] = _unheard
         self._flights: dict[int, Flight] = {}
@@ -80,6 +137,11 @@ class Channel(DriverChannel):
         for flight in self._flights.values():
             flight.lose()
         self._flights.clear()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the broker may still read what is sent on it."""
+        return not self.is_closed and self._line.is_open
 
     @property
     def reason(self) -> BaseException | None:
@@ -142,7 +204,10 @@ class Channel(DriverChannel):
                 frame = commands.Basic.Publish(exchange=parcel.exchange, routing_key=parcel.key, mandatory=True)
                 method = methods[place] = marshal(frame, number)
             body = parcel.body
-            parts += (method, marshal(ContentHeader(body_size=len(body), properties=parcel.properties), number))
+            header = marshal(ContentHeader(body_size=len(body), properties=parcel.properties), number)
+            if len(header) > most + FRAME_BYTES:  # the broker would break the connection
+                raise MessageTooLarge(len(header), most + FRAME_BYTES)
+            parts += (method, header)
             for start in range(0, len(body), most):
                 parts.append(marshal(ContentBody(body[start : start + most]), number))
         return b"".join(parts)
@@ -181,7 +246,7 @@ class Channel(DriverChannel):
 
     async def _write(self, payload: bytes) -> None:
         """Hand bytes to the writer, which sends one piece before it takes the next."""
-        if self.is_closed or not self.connection.is_opened:
+        if not self.is_alive:
             raise ConnectionError("the connection was lost")
         sent: asyncio.Future[None] = self.loop.create_future()
         await self.write_queue.put(ChannelFrame(payload, False, sent))

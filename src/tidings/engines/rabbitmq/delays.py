@@ -8,6 +8,8 @@ queues are quorum queues that hand over with confirmation: a message that waits 
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
@@ -17,7 +19,7 @@ from tidings.engines.rabbitmq.channel import Channel
 from tidings.engines.rabbitmq.link import Link
 from tidings.engines.rabbitmq.messages import DELAY, RETRY
 from tidings.engines.rabbitmq.options import Names
-from tidings.errors import BrokerRefused
+from tidings.errors import BrokerRefused, TidingsError
 from tidings.model.options import MAX_SCHEDULE_SECONDS
 
 MAX_BITS = 32
@@ -65,48 +67,59 @@ class Delays:
         return self._names.delay(len(WAITS) - 1)
 
     async def make(self) -> None:
-        """Make all levels, from the lowest on, so that all are there when the highest is."""
+        """Make all levels, unless the highest is there, which is made last."""
         if self._made:
             return
         if not await self._are_there():
-            await self._make_all()
+            async with self._link.making:
+                await self._link.patiently(self._make_in_turn)
         self._made = True
 
     async def _are_there(self) -> bool:
-        channel = await self._link.channel()
         try:
-            frame = commands.Exchange.Declare(exchange=self.entry, passive=True)
-            await self._link.ask(channel.rpc(frame))
+            await self._link.once(commands.Exchange.Declare(exchange=self.entry, passive=True))
         except BrokerRefused:
             return False
-        await channel.close()
         return True
 
-    async def _make_all(self) -> None:
+    async def _make_in_turn(self) -> None:
+        """Make the levels while nobody else does: the turn to do so ends with the connection."""
         channel = await self._link.channel()
+        turn = await self._link.declare(channel, self._link.turn(self.entry), {}, exclusive=True)
+        try:
+            if not await self._are_there():
+                await self._make_all(channel)
+        finally:
+            with suppress(TidingsError):
+                await self._link.ask(channel.rpc(commands.Queue.Delete(queue=turn)))
+            await self._link.end(channel)
+
+    async def _make_all(self, channel: Channel) -> None:
         names = self._names
         await self._exchange(channel, names.delayed, names.exchange)
         arguments: dict[str, Any] = {"x-match": "all", RETRY: 1}
         frame = commands.Exchange.Bind(destination=names.groups, source=names.delayed, arguments=arguments)
         await self._link.ask(channel.rpc(frame))
-        below = names.delayed
-        for level in range(len(WAITS)):
-            await self._level(channel, level, below)
-            below = names.delay(level)
-        await channel.close()
+        levels = [names.delayed, *(names.delay(level) for level in range(len(WAITS)))]
+        for milliseconds, (below, name) in zip(WAITS, pairwise(levels), strict=True):
+            await self._queue(channel, name, milliseconds, below)
+        await self._link.register()
+        for level, (below, name) in enumerate(pairwise(levels)):
+            await self._exchange(channel, name, below)
+            await self._link.bind(channel, name, name, "", **{"x-match": "all", f"{DELAY}{level}": 1})
 
-    async def _level(self, channel: Channel, level: int, below: str) -> None:
-        name = self._names.delay(level)
-        await self._exchange(channel, name, below)
+    async def _queue(self, channel: Channel, name: str, milliseconds: int, below: str) -> None:
+        """Make a queue in place of one that a maker left who came to his end before the highest level: nobody has used
+        it, and it may be one that the broker has half forgotten (see `Link.register`)."""
         arguments = {
             "x-queue-type": "quorum",
-            "x-message-ttl": WAITS[level],
+            "x-message-ttl": milliseconds,
             "x-dead-letter-exchange": below,
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
         }
+        await self._link.ask(channel.rpc(commands.Queue.Delete(queue=name)))
         await self._link.declare(channel, name, arguments, durable=True)
-        await self._link.bind(channel, name, name, "", **{"x-match": "all", f"{DELAY}{level}": 1})
 
     async def _exchange(self, channel: Channel, name: str, otherwise: str) -> None:
         arguments: dict[str, Any] = {"alternate-exchange": otherwise}

@@ -19,14 +19,14 @@ from tidings.engines.rabbitmq.channel import Arrival, Channel, Parcel
 from tidings.engines.rabbitmq.delays import SCHEDULE_BITS, Delays, delay_headers
 from tidings.engines.rabbitmq.link import Link
 from tidings.engines.rabbitmq.messages import delivery_of, properties_of, topic_of
-from tidings.engines.rabbitmq.options import ExchangeType, Names, read_url, routing_key
-from tidings.engines.rabbitmq.publisher import Publisher
+from tidings.engines.rabbitmq.options import ExchangeType, Names, RabbitOptions, read_url, routing_key
+from tidings.engines.rabbitmq.publisher import Publisher, Room
 from tidings.engines.rabbitmq.reading.groups import GroupReader
 from tidings.engines.rabbitmq.reading.reader import Reader
 from tidings.engines.rabbitmq.reading.tails import LogReader, TailReader
-from tidings.errors import Closed, SchemaMismatch, Unroutable
+from tidings.errors import Closed, MessageTooLarge, SchemaMismatch, Unroutable
 from tidings.model.capability import Capability
-from tidings.model.dead_letter import DEAD_LETTER_GROUP
+from tidings.model.dead_letter import DEAD_LETTER_GROUP, PREFIX
 from tidings.model.message import Receipt, Record
 from tidings.model.options import Durability, Guarantee, PublishOptions, TopicOptions
 from tidings.model.subscription import SubscriptionSpec
@@ -53,6 +53,10 @@ CAPABILITIES = frozenset(
         Capability.TOPICS,
     }
 )
+"""Of every bus."""
+
+LOGGED = frozenset({Capability.REPLAY, Capability.RETENTION})
+"""Where topics keep a log."""
 
 _LEVELS = {
     Durability.OS: (Capability.OS_DURABILITY, "make a group that collects it, or let topics keep a log (?replay=true)"),
@@ -69,14 +73,13 @@ class RabbitEngine(BrokerEngine):
 
     def __init__(self, url: URL) -> None:
         self._address, self._options = read_url(url)
-        logged = self._options.logged
-        capabilities = CAPABILITIES | {Capability.REPLAY if logged else Capability.DISK_DURABILITY}
-        super().__init__("rabbitmq", capabilities, self._options.max_message_bytes)
+        super().__init__("rabbitmq", _capabilities(self._options), self._options.max_message_bytes)
         self._names = Names(self._options.exchange)
         self._link = Link(self._address, self._options)
         self._publisher = Publisher(self._link, self._prepare)
         self._catalog = Catalog(self._link, self._publisher, self._names, self._options, self.clock.now)
         self._delays = Delays(self._link, self._names)
+        self._room = Room(self._link, self._catalog)
         self._feeds: dict[Reader, AsyncFeed[Any]] = {}
         self._scheduled = count(1)
         self._closed = False
@@ -148,7 +151,8 @@ class RabbitEngine(BrokerEngine):
         reached = self._reached(entry, options.durability)
         if at is not None:
             await self._delays.make()
-        await self._send(self._pack(entry, records, options, now), topic)
+        async with self._room.taken(topic, len(records)):
+            await self._send(self._pack(entry, records, options, now), entry)
         if at is None:
             return [Receipt(record.id, topic, 0, -1, reached) for record in records]
         return [Receipt(record.id, topic, -1, -1, reached, scheduled=next(self._scheduled)) for record in records]
@@ -162,12 +166,14 @@ class RabbitEngine(BrokerEngine):
             exchange, way = self._delays.entry, delay_headers(options.deliver_at - now, SCHEDULE_BITS)
         return [Parcel(exchange, key, *properties_of(record, name, compression, now, kept, way)) for record in records]
 
-    async def _send(self, parcels: Sequence[Parcel], topic: str) -> None:
+    async def _send(self, parcels: Sequence[Parcel], entry: TopicEntry) -> None:
         """Publish. A topic whose log is gone was dropped meanwhile: it is made anew, and so is its log."""
+        topic, catalog = entry.name, self._catalog
+        find = catalog.find_log if catalog.keeps_log(topic, entry.options) else None
         try:
-            await self._publisher.send(parcels, topic)
+            await self._publisher.send(parcels, topic, find)
         except Unroutable:
-            if not await self._catalog.mend(topic):
+            if not await catalog.mend(topic):
                 raise
             await self._publisher.send(parcels, topic)
 
@@ -195,10 +201,24 @@ class RabbitEngine(BrokerEngine):
             entry = await self._topic(topic)
             records = [letter.record for letter in letters if letter.topic == topic]
             try:
-                await self._send(self._pack(entry, records, PublishOptions(Durability.MEMORY), self.clock.now()), topic)
-            except Unroutable:
-                await self._catalog.make_log(topic)
-                await self._send(self._pack(entry, records, PublishOptions(Durability.MEMORY), self.clock.now()), topic)
+                await self._store(entry, records)
+            except MessageTooLarge:  # the headers of a program without tidings were as large as they may be
+                for record in records:
+                    await self._store_cut(entry, record)
+
+    async def _store_cut(self, entry: TopicEntry, letter: Record) -> None:
+        try:
+            await self._store(entry, [letter])
+        except MessageTooLarge:
+            await self._store(entry, [without_others(letter)])
+
+    async def _store(self, entry: TopicEntry, letters: Sequence[Record]) -> None:
+        parcels = self._pack(entry, letters, PublishOptions(Durability.MEMORY), self.clock.now())
+        try:
+            await self._send(parcels, entry)
+        except Unroutable:
+            await self._catalog.make_log(entry.name, entry.options)
+            await self._send(parcels, entry)
 
     # -- subscribing
 
@@ -274,6 +294,19 @@ class RabbitEngine(BrokerEngine):
             for each in topics
             if self._catalog.owner(name, each) is not None
         ]
+
+
+def without_others(letter: Record) -> Record:
+    """Return a dead letter that has no headers but its story."""
+    story = {name: value for name, value in (letter.headers or {}).items() if name.startswith(PREFIX)}
+    return Record(letter.id, letter.content_type, letter.data, letter.key, story)
+
+
+def _capabilities(options: RabbitOptions) -> frozenset[Capability]:
+    found = CAPABILITIES | (LOGGED if options.logged else {Capability.DISK_DURABILITY})
+    if options.exchange_type in (ExchangeType.TOPIC, ExchangeType.DIRECT):  # others let all topics into every queue
+        found |= {Capability.MAX_LENGTH}
+    return found
 
 
 def _info(entry: TopicEntry) -> TopicInfo:

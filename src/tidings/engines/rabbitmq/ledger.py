@@ -11,18 +11,19 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 from uuid import uuid4
 
 import msgspec
-from aiormq.exceptions import ChannelNotFoundEntity
 from msgspec import Struct
 from pamqp import commands
 
 from tidings.engines.rabbitmq.channel import Arrival, Channel, Parcel
+from tidings.engines.rabbitmq.errors import Gone
 from tidings.engines.rabbitmq.link import Backoff, Link
 from tidings.engines.rabbitmq.messages import OFFSET, count
 from tidings.engines.rabbitmq.publisher import Publisher
-from tidings.errors import BrokerRefused, BrokerUnavailable, PublishUnknown, TidingsError
+from tidings.errors import BrokerUnavailable, PublishUnknown, TidingsError, Unroutable
 
 PREFETCH = 200
 """Events that are on their way to a client at once; each is some hundred bytes."""
@@ -37,10 +38,7 @@ GENESIS_SECONDS = 1.0
 ATTEMPTS = 100
 """How often a change is tried that others came before: so many clients can change one topic at the same moment."""
 
-NOT_YET = "does not have a replica"
-"""What RabbitMQ says of a stream that it has begun to make."""
-
-STREAM = {
+STREAM: dict[str, Any] = {
     "x-queue-type": "stream",
     "x-max-length-bytes": 256 * 1024 * 1024,
     "x-stream-max-segment-size-bytes": 4_000_000,
@@ -149,9 +147,14 @@ class Ledger:
         event.base = self._base
         properties = commands.Basic.Properties(message_id=event.id, content_type="application/json", delivery_mode=2)
         try:
-            await self._publisher.send([Parcel("", self._name, properties, msgspec.json.encode(event))], self._name)
-        except PublishUnknown as error:
+            parcel = Parcel("", self._name, properties, msgspec.json.encode(event))
+            await self._publisher.send([parcel], self._name, self._find)
+        except (PublishUnknown, Unroutable) as error:
             raise BrokerUnavailable(str(error)) from error
+
+    async def _find(self, name: str) -> None:
+        """Return when the broker, which may have just started, has the stream."""
+        await self._link.patiently(lambda: self._link.once(commands.Queue.Declare(queue=name, passive=True)))
 
     # -- reading
 
@@ -164,40 +167,37 @@ class Ledger:
             await self._link.connection()
             try:
                 return await self._begin()
-            except (BrokerUnavailable, BrokerRefused) as error:
-                if loop.time() > until or (isinstance(error, BrokerRefused) and NOT_YET not in str(error)):
+            except BrokerUnavailable:
+                if loop.time() > until:
                     raise
             await backoff.pause()
 
     async def _begin(self) -> None:
         """Find the place of the latest snapshot, and read from there."""
         is_new = not await self._is_there()
+        if is_new:
+            await self._link.make_stream(self._name, STREAM)
         channel = await self._link.channel()
         try:
-            if is_new:
-                await self._link.declare(channel, self._name, dict(STREAM), durable=True)
             channel.on_arrival = self._hear
+            channel.closing.add_done_callback(lambda _: self._news.set())
             async with asyncio.timeout(self._link.options.request_seconds):
                 place = await self._latest(channel, is_new)
                 await self._link.ask(channel.rpc(commands.Basic.Cancel(consumer_tag=self._consumer)))
                 self._base = self._next = place
                 await self._read_from(channel, place)
         except BaseException as error:
-            await channel.close()
+            await self._link.end(channel)
             if isinstance(error, TimeoutError):
                 raise BrokerUnavailable(f"{self._link.address}: the catalog of the bus cannot be read") from None
             raise
         self._channel = channel
 
     async def _is_there(self) -> bool:
-        channel = await self._link.channel()
         try:
-            await self._link.ask(channel.rpc(commands.Queue.Declare(queue=self._name, passive=True)))
-        except BrokerRefused as error:
-            if not isinstance(error.__cause__, ChannelNotFoundEntity):
-                raise
+            await self._link.once(commands.Queue.Declare(queue=self._name, passive=True))
+        except Gone:
             return False
-        await channel.close()
         return True
 
     async def _latest(self, channel: Channel, is_new: bool) -> int:

@@ -7,21 +7,19 @@ import itertools
 import os
 import random
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from hashlib import blake2b
 from typing import Any, TypeVar
+from uuid import uuid4
 
-from aiormq.connection import Connection as DriverConnection
-from aiormq.connection import FrameReceiver
 from pamqp import commands
 from pamqp.base import Frame
-from pamqp.frame import FrameTypes
 from yarl import URL
 
 from tidings.brokers.address import Address
-from tidings.engines.rabbitmq.channel import Channel
-from tidings.engines.rabbitmq.errors import translate, translated
-from tidings.engines.rabbitmq.frames import Frames
+from tidings.engines.rabbitmq.channel import Channel, Connection
+from tidings.engines.rabbitmq.errors import NotReady, translate, translated
 from tidings.engines.rabbitmq.options import RabbitOptions
 from tidings.errors import BrokerUnavailable, Closed, TidingsError
 
@@ -35,22 +33,10 @@ make no more than two hundred attempts a second."""
 MAX_PREFETCH = 65_535
 """Messages: what AMQP can say."""
 
+FORGOTTEN_MILLISECONDS = 60_000
+"""After which RabbitMQ deletes a queue that nobody uses, if who made it to `register` others died before he could."""
+
 T = TypeVar("T")
-
-
-class Connection(DriverConnection):
-    """A connection of the driver that takes a broker for dead after one missed sign of life, not after three: the
-    broker gives two in the time that was agreed."""
-
-    HEARTBEAT_GRACE_MULTIPLIER = 1
-
-    @staticmethod
-    async def _rpc(
-        request: Frame, writer: asyncio.StreamWriter, frame_receiver: FrameReceiver, wait_response: bool = True
-    ) -> FrameTypes | None:
-        """The first thing that the driver does with what it reads frames with: let that be ours."""
-        frame_receiver.__class__ = Frames
-        return await DriverConnection._rpc(request, writer, frame_receiver, wait_response)
 
 
 class Link:
@@ -63,16 +49,17 @@ class Link:
         self._attempt: asyncio.Task[Connection] | None = None
         self._endings: set[asyncio.Future[Any]] = set()
         self.made = asyncio.Event()
+        self.making = asyncio.Lock()
         self._closed = False
 
     async def connection(self) -> Connection:
         """Return the connection, made if need be. Raises `BrokerUnavailable`, `BrokerRefused`, `Closed`."""
         if self._closed:
             raise Closed("the client is closed")
-        if self._connection is not None and self._connection.is_opened:
+        if self._connection is not None and self._connection.is_open:
             return self._connection
         if self._attempt is None or self._attempt.done():
-            self._attempt = asyncio.create_task(self._connect())
+            self._attempt = asyncio.create_task(self.patiently(self._connect))
             self._attempt.add_done_callback(_look_at)
         attempt = self._attempt
         try:
@@ -144,6 +131,33 @@ class Link:
             reason = ended.args[0] if ended.args and isinstance(ended.args[0], BaseException) else ended
             raise translate(self.address, reason) from reason
 
+    async def end(self, channel: Channel) -> None:
+        """Close a channel, unless it has come to its end by itself."""
+        with suppress(TidingsError):
+            await self.ask(channel.close())
+
+    async def once(self, frame: Frame) -> Any:
+        """Ask one thing on a channel of its own, which the broker closes when it refuses; return its answer."""
+        channel = await self.channel()
+        try:
+            return await self.ask(channel.rpc(frame))
+        finally:
+            await self.end(channel)
+
+    async def patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try for `connect_seconds` what the broker may not be ready for."""
+        loop, backoff = asyncio.get_running_loop(), Backoff(self)
+        until = loop.time() + self.options.connect_seconds
+        while True:
+            try:
+                return await attempt()
+            except NotReady:
+                if loop.time() > until:
+                    raise
+            await backoff.pause()
+
+    # -- queues
+
     async def declare(self, channel: Channel, name: str, arguments: dict[str, Any], **flags: bool) -> str:
         """Make a queue, if it is not there, and return its name."""
         answer = await self.ask(channel.rpc(commands.Queue.Declare(queue=name, arguments=arguments, **flags)))
@@ -153,6 +167,41 @@ class Link:
         """Let what is published to an exchange with this key go to a queue."""
         frame = commands.Queue.Bind(queue=queue, exchange=exchange, routing_key=key, arguments=arguments)
         await self.ask(channel.rpc(frame))
+
+    async def register(self) -> None:
+        """Have the broker write down what was made or deleted so far, as the one who has it done.
+
+        RabbitMQ writes down late which quorum queues there are (up to a second), and that what it has made is there
+        (some milliseconds). A queue of which it did not know after a sudden death would begin without its messages,
+        and without a leader, for good. But when it makes one more queue, it writes the latter first; and it looks for
+        the name of the new one, for which it writes the former first. A name that was used a moment ago it would find
+        without writing.
+        """
+        queue = f"{self.options.exchange}.register.{uuid4().hex}"
+        arguments: dict[str, Any] = {"x-queue-type": "quorum", "x-expires": FORGOTTEN_MILLISECONDS}
+        await self.once(commands.Queue.Declare(queue=queue, arguments=arguments, durable=True))
+        await self.once(commands.Queue.Delete(queue=queue))
+
+    def turn(self, name: str) -> str:
+        """The queue that belongs to whoever makes something, `making` in its own process."""
+        return f"{self.options.exchange}.turn.{blake2b(name.encode(), digest_size=20).hexdigest()}"
+
+    async def make_stream(self, name: str, arguments: dict[str, Any]) -> None:
+        """Make a stream, if it is not there, and return when it can be used.
+
+        One client after the other, whose turn is a queue that only it may have: RabbitMQ tells a second one that the
+        stream is there before it is ready, and breaks the connection of whoever uses it then.
+        """
+        turn = self.turn(name)
+        stream = commands.Queue.Declare(queue=name, arguments=arguments, durable=True)
+        async with self.making:
+            with suppress(NotReady):  # whoever has the turn for so long is gone
+                await self.patiently(lambda: self.once(commands.Queue.Declare(queue=turn, exclusive=True)))
+            try:
+                await self.patiently(lambda: self.once(stream))
+            finally:
+                with suppress(TidingsError):
+                    await self.once(commands.Queue.Delete(queue=turn))
 
     async def consume(
         self, channel: Channel, queue: str, consumer: str, prefetch: int, arguments: dict[str, Any] | None = None
@@ -190,14 +239,17 @@ def _look_at(task: asyncio.Future[Any]) -> None:
 
 
 class Backoff:
-    """The pauses between attempts: growing, and not the same for everybody."""
+    """The pauses between attempts: growing, anew from each connection on, and not the same for everybody."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._made = link.made
         self._next = FIRST_BACKOFF_SECONDS
 
     async def pause(self) -> None:
         """Wait; no longer than until somebody else has connected."""
+        if self._made is not self._link.made:  # the broker is back: it has everything else soon, too
+            self._made, self._next = self._link.made, FIRST_BACKOFF_SECONDS
         seconds, self._next = self._next, min(MAX_BACKOFF_SECONDS, self._next * 2)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds * random.uniform(0.5, 1.0)):

@@ -6,12 +6,13 @@ import re
 from enum import StrEnum
 from hashlib import blake2b
 from math import ceil
+from typing import Any
 from urllib.parse import quote
 
 from tidings.brokers.address import Address, BrokerOptions, read_address
 from tidings.brokers.routing import to_dotted, to_wildcard
 from tidings.errors import InvalidURL
-from tidings.model.options import check_choice
+from tidings.model.options import Overflow, TopicOptions, check_choice
 from tidings.model.topics import Pattern
 from tidings.model.url import URL, read_options
 
@@ -34,6 +35,16 @@ MIN_HEARTBEAT = 2
 
 MAX_HEARTBEAT = 60
 """Seconds. What RabbitMQ itself proposes; a broker that died without a word is noticed within that time."""
+
+MIN_SEGMENT_BYTES = 100_000
+"""Smallest piece in which a log is removed: with pieces of one message each RabbitMQ is busy with nothing else."""
+
+SEGMENT_BYTES = 16_000_000
+"""Size of the pieces where no other follows from what is kept: RabbitMQ looks for what is too old only when one is
+full. A policy cannot change it later."""
+
+MAX_SEGMENT_BYTES = 500_000_000
+"""Largest piece: RabbitMQ's own default."""
 
 
 class ExchangeType(StrEnum):
@@ -124,6 +135,25 @@ def binding_keys(pattern: Pattern) -> list[str]:
         return [wildcard]
     short = [wildcard] if len(wildcard.encode()) <= MAX_NAME_BYTES else []
     return [*short, f"*.{LONG}"]
+
+
+def queue_arguments(options: TopicOptions) -> dict[str, Any]:
+    """Return what the queue of a group is made with: `options` are those of the only topic in it that has a bound."""
+    arguments: dict[str, Any] = {"x-queue-type": "quorum"}
+    if options.max_length is not None and options.overflow is Overflow.DROP_OLDEST:
+        arguments |= {"x-max-length": options.max_length, "x-overflow": "drop-head"}
+    return arguments
+
+
+def log_arguments(options: TopicOptions) -> dict[str, Any]:
+    """Return what the log of a topic is made with: what it keeps, and in pieces of which size that is removed."""
+    arguments: dict[str, Any] = {"x-queue-type": "stream", "x-stream-max-segment-size-bytes": SEGMENT_BYTES}
+    if options.retention_period is not None:
+        arguments["x-max-age"] = f"{ceil(options.period('retention_period'))}s"
+    if options.retention_bytes is not None:
+        piece = max(MIN_SEGMENT_BYTES, min(MAX_SEGMENT_BYTES, options.retention_bytes // 10))
+        arguments |= {"x-max-length-bytes": options.retention_bytes, "x-stream-max-segment-size-bytes": piece}
+    return arguments
 
 
 def _fingerprint(text: str) -> str:

@@ -44,10 +44,6 @@ async def _partitions(place: Place, client: AsyncClient) -> None:
     await client.create_topic(place.topic(), TopicOptions(partitions=2))
 
 
-async def _retention(place: Place, client: AsyncClient) -> None:
-    await client.create_topic(place.topic(), TopicOptions(retention_messages=10))
-
-
 async def _os(place: Place, client: AsyncClient) -> None:
     receipt = await client.publish(place.topic(), 1, durability="os")
     assert receipt.durability is not Durability.MEMORY
@@ -154,7 +150,8 @@ ASKING: dict[Capability, Ask] = {
     Capability.SEEK: _seek,
     Capability.PARTITIONS: _partitions,
     Capability.PATTERNS: _patterns,
-    Capability.RETENTION: _retention,
+    Capability.RETENTION: _with(retention_bytes=10**6),
+    Capability.RETENTION_COUNT: _with(retention_messages=10),
     Capability.LAG: _lag,
     Capability.OS_DURABILITY: _os,
     Capability.DISK_DURABILITY: _disk,
@@ -185,6 +182,7 @@ NOT_ASKED_FOR = {
     Capability.PROCESSES,  # who does not declare it has no URL to share
     Capability.OFFSETS,  # a receipt says so: -1
     Capability.EXACT_ATTEMPTS,
+    Capability.EXACT_LENGTH,
     Capability.DEATH_WATCH,
 }
 """What nobody asks for by a call; the cases that need it say whether it is kept."""

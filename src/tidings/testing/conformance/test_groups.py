@@ -264,7 +264,7 @@ async def test_first_deliveries_follow_each_partition(place: Place) -> None:
     assert sorted(data([*found[0], *found[1]])) == list(range(200))
 
 
-@case(Capability.GROUPS, Capability.RETENTION)
+@case(Capability.GROUPS, Capability.RETENTION_COUNT)
 async def test_what_retention_takes_from_a_group_is_counted(place: Place) -> None:
     """What was removed before the group had read it is skipped, shown as such, and is lag no more."""
     client = place.client()

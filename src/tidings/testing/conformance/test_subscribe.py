@@ -304,6 +304,41 @@ async def test_a_nack_outside_a_group_brings_it_back_here_only(place: Place) -> 
 
 
 @case(Capability.REPLAY, Capability.RETENTION)
+async def test_what_is_beyond_a_size_is_removed(place: Place) -> None:
+    """The oldest messages, some at a time: what is left is the end of the topic, and not much less than may stay."""
+    client = place.client()
+    await client.create_topic(place.topic(), TopicOptions(retention_bytes=10**6))
+    for start in range(0, 400, 20):
+        await client.publish_batch(place.topic(), [[number, "x" * 10_000] for number in range(start, start + 20)])
+
+    async def is_trimmed() -> bool:
+        async with client.subscribe(place.topic(), from_beginning=True) as subscription:
+            first = (await take(subscription, 1))[0].data[0]
+            rest = [message.data[0] for message in await take(subscription, 399 - first)]
+        assert [first, *rest] == list(range(first, 400))
+        return bool(400 - first < 150)
+
+    await until(is_trimmed)
+    async with client.subscribe(place.topic(), from_beginning=True) as subscription:
+        assert (await take(subscription, 1))[0].data[0] < 400 - 70
+
+
+@case(Capability.REPLAY, Capability.RETENTION)
+async def test_what_is_too_old_is_not_read(place: Place) -> None:
+    """Whoever begins at the beginning gets what is younger than that, also when little is published."""
+    client = place.client()
+    await client.create_topic(place.topic(), TopicOptions(retention_period=1.0))
+    await client.publish(place.topic(), "old")
+
+    async def is_gone() -> bool:
+        await client.publish(place.topic(), "new")
+        async with client.subscribe(place.topic(), from_beginning=True) as subscription:
+            return data(await take(subscription, 1)) == ["new"]
+
+    await until(is_gone)
+
+
+@case(Capability.REPLAY, Capability.RETENTION_COUNT)
 async def test_what_retention_removes_is_counted(place: Place) -> None:
     """The limit holds, roughly; what a subscription missed by it is neither delivered nor hidden."""
     client = place.client()

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.engines.nats.conftest import Open
+from tests.engines.conftest import Open
 from tidings import AsyncClient, AsyncSubscription, Closed, TopicOptions
+from tidings.engines.nats.reading import pulling
 from tidings.engines.nats.reading.pulling import Place, read_place
-from tidings.testing.conformance.stage.place import until
+from tidings.testing.conformance.stage.place import take, until
 from tidings.testing.servers import NatsServer
 
 
@@ -26,8 +27,8 @@ def test_the_address_for_acks_says_where_a_message_is() -> None:
 async def test_a_fetch_returns_what_is_there_up_to_its_limit(client: AsyncClient, group: str | None) -> None:
     async with client.subscribe("a", consumer_group=group) as subscription:
         await client.publish_batch("a", range(100))
-        assert len(await subscription.fetch(30, timeout=5)) == 30
-        assert len(await subscription.fetch(100, timeout=5)) == 70
+        assert len(await take(subscription, 30)) == 30
+        assert len(await take(subscription, 70)) == 70
         begun = time.monotonic()
         assert await subscription.fetch(1, timeout=0.1) == []
         assert 0.09 <= time.monotonic() - begun < 1
@@ -89,6 +90,39 @@ async def test_what_came_beside_is_not_kept_from_others(client: AsyncClient) -> 
         await client.publish("b", 2)
         async with client.subscribe(topics, consumer_group="g", auto_ack=False) as quick:
             assert [(each.data, each.attempt) for each in await quick.fetch(1, timeout=5)] == [(2, 1)]
+
+
+@pytest.mark.parametrize("group", [None, "g"])
+async def test_a_topic_that_is_dropped_is_no_error_of_the_fetch(
+    client: AsyncClient, url: str, group: str | None
+) -> None:
+    """Also when that its stream is gone is seen before it is heard why."""
+    async with AsyncClient(url) as other, client.subscribe(["a", "b"], consumer_group=group) as subscription:
+        await client.publish("b", 1)
+        source: Any = subscription._feed._source  # type: ignore[union-attr]
+        known, old = source._wanted, source._wanted()
+        source._wanted = lambda: old
+        await other.drop_topic("a")
+        assert [each.data for each in await subscription.fetch(1, timeout=5)] == [1]
+        source._lanes[next(name for name in source._lanes if name.endswith("+a"))].lose()
+        assert await subscription.fetch(1, timeout=0.3) == []
+        source._wanted = known
+        await client.publish("b", 2)
+        assert [each.data for each in await subscription.fetch(1, timeout=5)] == [2]
+
+
+@pytest.mark.parametrize("group", [None, "g"])
+async def test_a_topic_that_appears_is_read_at_once(
+    client: AsyncClient, url: str, monkeypatch: pytest.MonkeyPatch, group: str | None
+) -> None:
+    """Who waits hears of it, and does not look by itself only."""
+    monkeypatch.setattr(pulling, "HEARTBEAT_SECONDS", 60.0)
+    async with AsyncClient(url) as publisher, client.subscribe("a/*", consumer_group=group) as subscription:
+        for number in range(2):
+            fetching = asyncio.ensure_future(subscription.fetch(1))
+            await until_asked(subscription, number)
+            await publisher.publish(f"a/{number}", number)
+            assert [each.data for each in await asyncio.wait_for(fetching, 15)] == [number]
 
 
 async def until_asked(subscription: AsyncSubscription, count: int) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from msgspec import Struct
+from nats.js.api import DiscardPolicy
 from nats.js.client import JetStreamContext
 
-from tests.engines.nats.conftest import Open
+from tests.engines.conftest import Open
 from tidings.engines.nats.engine import NatsEngine
-from tidings.errors import BrokerRefused
+from tidings.errors import BrokerRefused, StorageFull
 
 
 class Message(Struct):
@@ -38,3 +39,13 @@ async def test_what_the_server_refuses_is_ours_to_tell(
     await jetstream.add_stream(name=engine._names.releases, subjects=[f"{prefix}.other"])
     with pytest.raises(BrokerRefused):
         await engine._released.note([Message(1)], [1])
+
+
+async def test_what_the_server_does_not_store_is_told(engine: NatsEngine, jetstream: JetStreamContext) -> None:
+    """Its answer is there, and says no."""
+    names = engine._names
+    await jetstream.add_stream(
+        name=names.releases, subjects=[names.released("*", "*", "*")], max_msgs=1, discard=DiscardPolicy.NEW
+    )
+    with pytest.raises(StorageFull):
+        await engine._released.note([Message(1), Message(2)], [1, 1])

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from tests.engines.nats.server.test_link import link_to, lost
 from tidings.engines.nats.options import NatsOptions
 from tidings.engines.nats.server.errors import STREAM_NOT_FOUND, NoAnswer, Refusal
-from tidings.engines.nats.server.jetstream import JetStream, read_ack
+from tidings.engines.nats.server.jetstream import JetStream, PubAck, read_ack
 from tidings.errors import BrokerUnavailable
 from tidings.testing.servers import NatsServer
 
@@ -22,11 +22,13 @@ def said(data: bytes) -> Msg:
 
 def test_a_confirmation_is_read() -> None:
     ack = read_ack(said(b'{"stream": "s", "seq": 7, "duplicate": true}'))
-    assert (ack.stream, ack.seq, ack.duplicate) == ("s", 7, True)
-    with pytest.raises(Refusal, match="full"):
-        read_ack(said(b'{"error": {"code": 503, "err_code": 10077, "description": "full"}, "seq": 0}'))
-    with pytest.raises(NoAnswer):
-        read_ack(said(b"hello"))
+    assert ack == PubAck("s", 7, True)
+    refusal = read_ack(said(b'{"error": {"code": 503, "err_code": 10077, "description": "full"}, "seq": 0}'))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.text) == (10077, "full")
+    assert isinstance(read_ack(said(b"hello")), NoAnswer)
+    lost = NoAnswer("the connection was lost")
+    assert read_ack(lost) is lost
 
 
 async def test_each_call_has_its_answer(nats_url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,10 +11,12 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tidings.engines.nats.options import NatsOptions, read_bus
+from tidings.engines.nats.server import link as module
 from tidings.engines.nats.server.errors import NoAnswer, NoResponder
 from tidings.engines.nats.server.link import MAX_IN_FLIGHT, Link
 from tidings.errors import BrokerUnavailable, Closed
 from tidings.model.url import parse_url
+from tidings.testing.proxy import FaultProxy
 from tidings.testing.servers import NatsServer
 
 SOON = NatsOptions(request_seconds=0.3)
@@ -112,6 +115,45 @@ async def test_without_a_connection_nothing_is_sent(link: Link) -> None:
         await away.close()
 
 
+async def test_a_loss_that_only_the_driver_knows_of_is_waited_out() -> None:
+    with NatsServer() as server:
+        link = link_to(server.url, NatsOptions(request_seconds=20))
+        await link.open()
+        server.kill()
+        await lost(link)
+        link._connected.set()
+        asking = asyncio.ensure_future(link.request("nobody"))
+        await asyncio.to_thread(server.restart)
+        with pytest.raises(NoResponder):
+            await asking
+        await link.close()
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_is_given_up_while_the_server_is_away_is_not_made_again(raw: Client, known: bool) -> None:
+    """Whether the loss is known when it is given up, or ends the attempt to tell the server."""
+    with NatsServer() as server:
+        link = link_to(server.url, NatsOptions(request_seconds=20))
+        subject = raw.new_inbox()
+
+        async def hear(_: Msg) -> None:
+            raise AssertionError("nobody asked for it")
+
+        inlet = await link.subscribe(subject, hear)
+        server.kill()
+        if known:
+            await lost(link)
+        leaving = asyncio.ensure_future(link.unsubscribe(inlet))
+        if not known:
+            await lost(link)
+        await asyncio.to_thread(server.restart)
+        with contextlib.suppress(BrokerUnavailable):
+            await leaving
+        with pytest.raises(NoResponder):
+            await link.request(subject)
+        await link.close()
+
+
 async def lost(link: Link) -> None:
     """Return when the link knows that it is down."""
     gone = asyncio.Event()
@@ -144,6 +186,22 @@ async def test_a_flush_is_after_what_was_sent_before(link: Link) -> None:
     await link.flush()
     await link.unsubscribe(inlet)
     assert found == [b"%d" % number for number in range(300)]
+
+
+async def test_closing_does_not_wait_for_a_network_that_takes_nothing(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.2)
+    host, _, port = nats_url.removeprefix("nats://").partition(":")
+    with FaultProxy(host, int(port)) as proxy:
+        link = link_to(proxy.url(nats_url))
+        await link.open()
+        proxy.black_hole()
+        results = await link.requests([("nobody", bytes(900_000), None)] * 30)  # more than fits in between
+        assert {type(each) for each in results} == {NoAnswer}
+        async with asyncio.timeout(10):
+            await link.close()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_closed_is_closed(link: Link) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from tidings import AsyncClient, AsyncSubscription, GroupNotFound, TopicOptions
+from tests.brokers.faults.stage import proxy_for
+from tidings import AsyncClient, AsyncSubscription, GroupNotFound, LeaseLost, TopicOptions
 from tidings.engines.rabbitmq.reading import groups
+from tidings.errors import BrokerUnavailable
 
 
 async def take(subscription: AsyncSubscription, count: int) -> list[Any]:
@@ -50,6 +52,53 @@ async def test_what_comes_back_in_order_is_what_a_consumer_left(url: str) -> Non
             await subscription.ack(await take(subscription, 20))
         async with consumer(client) as subscription:
             assert [message.data for message in await take(subscription, 180)] == list(range(20, 200))
+
+
+async def test_a_fetch_that_does_not_wait_gets_all_that_there_is(url: str) -> None:
+    """Also what comes in place of what was just acked, and what another one has just left."""
+    async with AsyncClient(url) as client:
+        await client.create_group("jobs", "workers")
+        for _ in range(10):
+            await client.publish_batch("jobs", range(30))
+            async with consumer(client, prefetch=10) as subscription:
+                for first in range(0, 30, 10):
+                    found = await subscription.fetch(10, timeout=0)
+                    assert [message.data for message in found] == list(range(first, first + 10))
+                    if first < 20:
+                        await subscription.ack(found)
+            async with consumer(client) as heir:
+                found = await heir.fetch(100, timeout=0)
+                assert [message.data for message in found] == list(range(20, 30))
+                await heir.ack(found)
+
+
+async def test_an_ack_whose_answer_was_lost_is_not_refused(url: str) -> None:
+    """Who believed that another one gets the message would undo what was done, and nobody did it."""
+    with proxy_for(url) as proxy:
+        async with AsyncClient(proxy.url(url)) as client, AsyncClient(url) as other:
+            await client.create_group("jobs", "workers")
+            await client.publish("jobs", "job")
+            async with consumer(client) as subscription, consumer(other) as heir:
+                (message,) = await take(subscription, 1)
+                proxy.drop_reply()
+                with pytest.raises(BrokerUnavailable):
+                    await message.ack()
+                await message.ack()
+                assert await heir.fetch(1, timeout=0.5) == []
+
+
+async def test_an_ack_that_was_never_sent_is_refused(url: str) -> None:
+    with proxy_for(url) as proxy:
+        async with AsyncClient(proxy.url(url)) as client, AsyncClient(url) as other:
+            await client.create_group("jobs", "workers")
+            await client.publish("jobs", "job")
+            async with consumer(client) as subscription, consumer(other) as heir:
+                (message,) = await take(subscription, 1)
+                proxy.cut()
+                with pytest.raises(LeaseLost):
+                    await message.ack()
+                (again,) = await take(heir, 1)
+                assert again.data == "job"
 
 
 async def test_messages_do_not_wait_for_a_consumer_that_asks_for_none(url: str) -> None:

@@ -62,6 +62,20 @@ async def test_a_log_is_read_from_where_one_wants(url: str) -> None:
             assert await take(subscription, 10) == list(range(10))
 
 
+async def test_what_is_older_than_its_topic_keeps_is_not_read(url: str) -> None:
+    """Though the broker removes it later: when more has come."""
+    async with AsyncClient(url) as client:
+        await client.create_topic("news", TopicOptions(retention_period=1.0))
+        await client.publish("news", "old")
+
+        async def is_gone() -> bool:
+            await client.publish("news", "new")
+            async with client.subscribe("news", from_beginning=True) as subscription:
+                return await take(subscription, 1) == ["new"]
+
+        await until(is_gone)
+
+
 async def test_the_logs_of_topics_that_appear_are_read_from_the_first_message(url: str) -> None:
     async with AsyncClient(url) as client, AsyncClient(url) as other:
         async with client.subscribe("news/*", from_beginning=True) as subscription:

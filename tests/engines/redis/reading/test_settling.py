@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -13,6 +14,7 @@ from tests.engines.conftest import Open
 from tests.engines.redis.hands import consumer, data, now, publish, records, settle, tail, take, told
 from tidings.engines.redis.engine import RedisEngine
 from tidings.engines.redis.reading.settling import SENDINGS, _order
+from tidings.engines.redis.server.link import AnswerLost
 from tidings.errors import BrokerUnavailable, LeaseLost, PublishUnknown, TopicFull
 from tidings.model.message import Message
 from tidings.model.options import Durability, PublishOptions, TopicOptions
@@ -166,6 +168,30 @@ async def test_what_was_put_off_is_not_taken_from_who_has_it_by_now(
     proxy.accept()
     await settling
     assert [(group.held, group.failed) for group in await engine.groups("orders")] == [(1, 1)]
+
+
+async def test_an_ack_that_did_not_arrive_is_refused_when_another_has_the_message(
+    engine: RedisEngine, behind: RedisEngine, proxy: FaultProxy
+) -> None:
+    feed, other = await consumer(behind, "orders"), await consumer(engine, "orders", consumer="bob")
+    await publish(engine, "orders", 1)
+    messages = await take(feed, 1)
+    there = behind._link.run
+
+    async def lost(script: str, *arguments: Any, **options: Any) -> Any:
+        if script != "ack":
+            return await there(script, *arguments, **options)
+        behind._link.run = there  # type: ignore[method-assign]
+        proxy.refuse()
+        proxy.cut()
+        assert told(await take(other, 1)) == [(1, 2)]
+        proxy.accept()
+        raise AnswerLost("the connection was cut before it")
+
+    behind._link.run = lost  # type: ignore[method-assign]
+    with pytest.raises(LeaseLost):
+        await settle(feed, messages, "ack")
+    assert [(group.held, group.acked) for group in await engine.groups("orders")] == [(1, 0)]
 
 
 async def test_a_transaction_is_done_as_one(engine: RedisEngine) -> None:

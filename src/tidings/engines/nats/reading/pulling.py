@@ -35,9 +35,9 @@ LAST_SECONDS = 0.005
 """How long a fetch that does not wait looks where there is nothing: the server confirms a publish a moment before its
 consumers know of the message."""
 
-LEAVE_SECONDS = 2.0
-"""How long a reader that leaves waits for the answer to what it has asked: what the server sends to nobody comes to
-others only after the lease. A busy server takes some tenths of a second."""
+HUSH_SECONDS = 2.0
+"""How long a reader that leaves waits for the answer to what it has asked: what a server of a cluster
+sends to nobody comes to others only after the lease. A busy server takes some tenths of a second."""
 
 PAUSE_SECONDS = 0.1
 """Between two attempts to find a consumer again."""
@@ -98,13 +98,14 @@ class Lane:
 
 class Arrival(Struct, gc=False):
     """A message that has come and was not handed out. `released`: how often it was given back, None: that was not
-    asked."""
+    asked; `done`: it need not be handed out any more."""
 
     message: Msg
     place: Place
     lane: Lane
     time: float
     released: int | None = None
+    done: bool = False
 
 
 class Reading(Source):
@@ -139,7 +140,7 @@ class Reading(Source):
 
     async def _ripen(self, arrivals: list[Arrival]) -> list[Arrival]:
         """Do what has to be done before these are returned, and return those that are to be; they stay where they are
-        until then."""
+        until then. Raises `BrokerUnavailable`."""
         return arrivals
 
     @abstractmethod
@@ -174,17 +175,15 @@ class Reading(Source):
         try:
             while not self._closed:
                 self._changed.clear()
-                if self._arrived and (len(self._arrived) >= limit or not self._expecting()):
-                    return await self._take(limit)
-                await self._prepare()
-                left = None if deadline is None else max(0.0, deadline - loop.time())
-                if not self._arrived:
-                    await self._ask(limit, left)
-                if left == 0.0 and not self._expecting():
-                    return await self._last_look(limit)
+                late = deadline is not None and loop.time() >= deadline + GRACE_SECONDS
+                found: list[Arrival] | None = None
+                try:
+                    found = await (self._take_there(limit) if late else self._look_for(limit, deadline))
+                except BrokerUnavailable:
+                    self._pause_until = loop.time() + PAUSE_SECONDS
+                if found is not None or late:
+                    return found or []
                 await self._wait(deadline)
-                if deadline is not None and loop.time() > deadline + GRACE_SECONDS and not self._arrived:
-                    return []
             return []
         except asyncio.CancelledError:
             self._forsaken = True
@@ -193,10 +192,22 @@ class Reading(Source):
             self._pulling = False
             self._left_over()
 
+    async def _look_for(self, limit: int, deadline: float | None) -> list[Arrival] | None:
+        """Return what has come, after asking for it; None: that is to be waited for. Raises `BrokerUnavailable`."""
+        if self._arrived and (len(self._arrived) >= limit or not self._expecting()):
+            return await self._take_there(limit)
+        await self._prepare()
+        left = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+        if not self._arrived:
+            await self._ask(limit, left)
+        if left == 0.0 and not self._expecting():
+            return await self._last_look(limit)
+        return None
+
     def _drop_stale(self) -> None:
         """Forget what has come and must not be returned any more."""
 
-    async def _take(self, limit: int) -> list[Arrival]:
+    async def _take_there(self, limit: int) -> list[Arrival]:
         self._drop_stale()
         arrivals = list(itertools.islice(self._arrived, limit))
         ripe = await self._ripen(arrivals)
@@ -211,7 +222,7 @@ class Reading(Source):
         if self._link.is_up and any(lane.scouting for lane in self._lanes.values()):
             await self._link.flush()
             await self._wait(asyncio.get_running_loop().time() + LAST_SECONDS - GRACE_SECONDS)
-        return await self._take(limit) if self._arrived else []
+        return await self._take_there(limit)
 
     async def _prepare(self) -> None:
         """Have sound lanes, as far as the server is there."""
@@ -300,7 +311,7 @@ class Reading(Source):
             return self._hear(message)
         lane = self._lanes.get(place.stream)
         if lane is None or lane.consumer != place.consumer:
-            return self._stray(message, place)
+            return  # of a consumer that is not read any more
         if lane.asked:
             lane.asked -= 1
             if not lane.asked:
@@ -311,9 +322,6 @@ class Reading(Source):
             if not self._pulling:
                 self._left_over()
         self._changed.set()
-
-    def _stray(self, message: Msg, place: Place) -> None:
-        """A message of a consumer that is not read any more."""
 
     def _hear(self, message: Msg) -> None:
         """The server says something of a request."""
@@ -339,17 +347,20 @@ class Reading(Source):
         """Stop reading: when this returns, whatever was on its way has come."""
         self._closed = True
         self._changed.set()
-        if self._look in self._link.listeners:
-            self._link.listeners.remove(self._look)
         if self._inlet is not None:
-            try:
-                async with asyncio.timeout(LEAVE_SECONDS):
-                    while self._link.is_up and self._expecting():  # what is sent to nobody comes after the lease only
-                        self._changed.clear()
-                        await self._changed.wait()
-            except TimeoutError:
-                pass
+            await self._hush()
+            self._link.listeners.remove(self._look)
             try:
                 await self._link.unsubscribe(self._inlet)
             except BrokerUnavailable:
                 pass  # what the server still sends to nobody comes to others after the lease
+
+    async def _hush(self) -> None:
+        """Wait for the answers to what was asked for."""
+        try:
+            async with asyncio.timeout(HUSH_SECONDS):
+                while self._link.is_up and self._expecting():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            pass

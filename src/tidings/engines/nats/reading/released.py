@@ -17,8 +17,8 @@ from tidings.engines.nats.server.errors import (
     translate,
     translated,
 )
-from tidings.engines.nats.server.jetstream import JetStream
-from tidings.engines.nats.server.link import Link, Request
+from tidings.engines.nats.server.jetstream import JetStream, PubAck, read_ack
+from tidings.engines.nats.server.link import Outcome, Request
 
 REMEMBER_SECONDS = 30 * 86400
 """How long it is remembered that a message was given back: longer than any retries take that are not told to."""
@@ -38,8 +38,7 @@ class Given(Protocol):
 class Released:
     """Counts kept in a stream of the bus, one message for each that was given back."""
 
-    def __init__(self, link: Link, jetstream: JetStream, names: Names, options: NatsOptions) -> None:
-        self._link = link
+    def __init__(self, jetstream: JetStream, names: Names, options: NatsOptions) -> None:
         self._jetstream = jetstream
         self._names = names
         self._options = options
@@ -62,13 +61,13 @@ class Released:
         wanted: list[Request] = [
             (self._key(message), b"%d" % count, None) for message, count in zip(messages, counts, strict=True)
         ]
-        results = await self._link.requests(wanted)
-        if any(isinstance(result, NoResponder) for result in results):
+        stored = await self._jetstream.repeat(wanted, _read)
+        if any(isinstance(each, Refusal) and each.code == STREAM_NOT_FOUND for each in stored):
             await self._make()
-            results = await self._link.requests(wanted)
-        for result in results:
-            if isinstance(result, Exception):
-                raise translate(result, "giving back")
+            stored = await self._jetstream.repeat(wanted, read_ack)
+        for each in stored:
+            if isinstance(each, Refusal):
+                raise translate(each, "giving back")
 
     def _key(self, message: Given) -> str:
         return self._names.released(message.consumer, message.stream, message.sequence)
@@ -86,3 +85,9 @@ class Released:
         }
         with translated("giving back"):
             await self._jetstream.call(f"STREAM.CREATE.{self._names.releases}", config)
+
+
+def _read(result: Outcome) -> PubAck | Exception:
+    if isinstance(result, NoResponder):
+        return Refusal(STREAM_NOT_FOUND, 404, "nobody keeps it")
+    return read_ack(result)

@@ -15,7 +15,7 @@ from tidings.brokers.verdicts import Act
 from tidings.engines.nats.messages import to_record
 from tidings.engines.nats.names import Shard
 from tidings.engines.nats.reading.pulling import Arrival, Lane, Place, Reading
-from tidings.engines.nats.server.errors import STREAM_NOT_FOUND, Refusal, translate
+from tidings.engines.nats.server.errors import STREAM_NOT_FOUND, Refusal, meanwhile, translate
 from tidings.engines.nats.server.jetstream import Answer, JetStream
 from tidings.engines.nats.server.link import Link
 from tidings.errors import BrokerUnavailable
@@ -155,7 +155,7 @@ class Tail(Reading):
                 made, stream = await self._jetstream.calls(self._creation(lane))
             for answer in (made, stream):
                 if isinstance(answer, Refusal):
-                    raise translate(answer, f"reading {lane.shard.topic!r}")
+                    raise meanwhile(answer, lane.shard.topic)
             self._bound(lane, made, stream)  # type: ignore[arg-type]
 
     def _creation(self, lane: _TailLane) -> list[tuple[str, object]]:

@@ -31,6 +31,7 @@ class Refusal(Exception):
 
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
+GONE = (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND)
 CONSUMER_EXISTS = (10148, 10013, 10105)
 MESSAGE_NOT_FOUND = (10037, 10043, 10057)
 WRONG_LAST_SEQUENCE = (10071, 10164)
@@ -77,6 +78,14 @@ def translate(error: BaseException, what: str) -> TidingsError:
         return kind(f"nats: {what}: {error}")
     kind = next((ours for theirs, ours in DRIVER if isinstance(error, theirs)), EngineError)
     return kind(f"nats: {what}: {describe(error)}")
+
+
+def meanwhile(refusal: Refusal, topic: str) -> TidingsError:
+    """Return the error to raise when a topic cannot be read: without a stream it has been dropped just now, of which we
+    hear in a moment."""
+    if refusal.code == STREAM_NOT_FOUND:
+        return BrokerUnavailable(f"nats: topic {topic!r} is being dropped or made at this moment")
+    return translate(refusal, f"reading {topic!r}")
 
 
 def describe(error: BaseException) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
-from nats.aio.msg import Msg
 
 from tidings.engines.nats.server.errors import CODES, NoAnswer, NoResponder, Refusal, translate
-from tidings.engines.nats.server.link import Link, Request
+from tidings.engines.nats.server.link import Link, Outcome, Request
 from tidings.errors import BrokerUnavailable
 
 FIRST_PAUSE_SECONDS = 0.02
@@ -21,6 +20,8 @@ MAX_PAUSE_SECONDS = 0.5
 """The longest pause: each one is twice the one before."""
 
 Answer: TypeAlias = dict[str, Any]
+
+T = TypeVar("T")
 
 
 class _Error(Struct):
@@ -42,15 +43,15 @@ class PubAck(Struct):
 _ack_decoder = msgspec.json.Decoder(PubAck)
 
 
-def read_ack(message: Msg) -> PubAck:
-    """Return what the server says of a publish. Raises `Refusal`, or `NoAnswer` for what is no such answer."""
+def read_ack(result: Outcome) -> PubAck | Exception:
+    """Return what the server says of a publish, or why that is not known."""
+    if isinstance(result, Exception):
+        return result
     try:
-        ack = _ack_decoder.decode(message.data)
-    except msgspec.MsgspecError as error:
-        raise NoAnswer("the answer to the publish was not JetStream's") from error
-    if ack.error is not None:
-        raise Refusal(ack.error.err_code, ack.error.code, ack.error.description)
-    return ack
+        ack = _ack_decoder.decode(result.data)
+    except msgspec.MsgspecError:
+        return NoAnswer("the answer to the publish was not JetStream's")
+    return ack if ack.error is None else Refusal(ack.error.err_code, ack.error.code, ack.error.description)
 
 
 class JetStream:
@@ -72,35 +73,41 @@ class JetStream:
         requests: list[Request] = [
             (f"$JS.API.{subject}", b"" if body is None else msgspec.json.encode(body), None) for subject, body in calls
         ]
+        return await self.repeat(requests, _read)
+
+    async def repeat(self, requests: Sequence[Request], read: Callable[[Outcome], T | Exception]) -> list[T | Refusal]:
+        """Ask for what may be asked for again, until `read` finds an answer, or a refusal, everywhere."""
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self.seconds, FIRST_PAUSE_SECONDS
-        answers: list[Answer | Refusal | None] = [None] * len(calls)
-        while left := [index for index, answer in enumerate(answers) if answer is None]:
-            results = await self._link.requests([requests[index] for index in left])
+        answers: dict[int, T | Refusal] = {}
+        while left := [index for index in range(len(requests)) if index not in answers]:
             failed: Exception | None = None
-            for index, result in zip(left, results, strict=True):
-                found = _read(result)
-                if isinstance(found, dict) or (isinstance(found, Refusal) and not _may_pass(found)):
-                    answers[index] = found
-                else:
+            for index, result in zip(left, await self._link.requests([requests[at] for at in left]), strict=True):
+                found = read(result)
+                if isinstance(found, Exception) and not (isinstance(found, Refusal) and not _may_pass(found)):
                     failed = found
+                else:
+                    answers[index] = found
             if failed is not None:
                 if loop.time() + pause > deadline:
-                    raise translate(failed, calls[left[0]][0])
+                    raise translate(failed, requests[left[0]][0])
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, MAX_PAUSE_SECONDS)
-        return [answer for answer in answers if answer is not None]
+        return [answers[index] for index in range(len(requests))]
 
     async def store(self, subject: str, body: bytes, headers: dict[str, str] | None = None) -> PubAck:
         """Store one message. Raises `Refusal`, `NoAnswer`, `NoResponder`, `BrokerUnavailable`."""
-        return read_ack(await self._link.request(subject, body, headers))
+        ack = read_ack(await self._link.request(subject, body, headers))
+        if isinstance(ack, Exception):
+            raise ack
+        return ack
 
 
 def _may_pass(refusal: Refusal) -> bool:
     return CODES.get(refusal.code) is BrokerUnavailable or (refusal.code not in CODES and refusal.status == 503)
 
 
-def _read(result: Msg | Exception) -> Answer | Exception:
+def _read(result: Outcome) -> Answer | Exception:
     if isinstance(result, Exception):
         return result
     try:

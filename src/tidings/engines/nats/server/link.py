@@ -25,6 +25,9 @@ times a second do not disturb it."""
 PING_SECONDS = 5.0
 """How often the connection is tried when nothing else is heard; after two that were not answered it counts as lost."""
 
+CLOSE_SECONDS = 2.0
+"""How long what is left to be sent may take when the connection is closed."""
+
 MAX_IN_FLIGHT = 2000
 """Requests sent before the first answers are waited for: enough to hide the way there and back, and a bound for what
 waits in the memory of client and server."""
@@ -64,7 +67,7 @@ class _Answers:
 
 class Link:
     """One connection of one event loop. `epoch` counts how often it was made; `listeners` are called when it comes and
-    when it goes."""
+    when it goes, and by `tell`."""
 
     def __init__(self, address: Address, options: NatsOptions) -> None:
         self._address = address
@@ -75,7 +78,6 @@ class Link:
         self._waiting: dict[str, tuple[_Answers, int]] = {}
         self._numbers = itertools.count(1)
         self._inbox = ""
-        self._draining: set[asyncio.Future[None]] = set()
         self._trying = False
         self._failures = 0
         self._reason = ""
@@ -144,7 +146,7 @@ class Link:
     def _up(self) -> None:
         self.epoch += 1
         self._connected.set()
-        self._tell()
+        self.tell()
 
     async def _again(self) -> None:
         self._up()
@@ -154,24 +156,27 @@ class Link:
         waiting, self._waiting = self._waiting, {}
         for answers, index in waiting.values():
             answers.put(index, NoAnswer("the connection was lost"))
-        self._tell()
+        self.tell()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Let those who wait look whether there is something to do for them."""
         for listener in tuple(self.listeners):
             listener()
 
     @property
     def is_up(self) -> bool:
-        return self._connected.is_set()
+        return self._connected.is_set() and self._client is not None and not self._client.is_reconnecting
 
     async def client(self) -> Client:
         """Return the driver's connection when it is up; waits for that no longer than for an answer."""
         if self._client is None:
             await self.open()
-        if not self._connected.is_set():
+        if not self.is_up:
             try:
                 async with asyncio.timeout(self._options.request_seconds):
-                    await self._connected.wait()
+                    while self._client is not None and not self.is_up:
+                        self._connected.clear()  # the driver knows of a loss a moment before it tells us
+                        await self._connected.wait()
             except TimeoutError:
                 raise BrokerUnavailable(f"nats: {self._address} cannot be reached: {self._reason}") from None
         if self._client is None:
@@ -192,12 +197,14 @@ class Link:
             raise result
         return result
 
-    async def requests(self, requests: Sequence[Request]) -> list[Outcome]:
-        """Send all, then wait for all answers; what has none, or is not sent, is an exception in the result."""
+    async def requests(self, requests: Sequence[Request], seconds: float | None = None) -> list[Outcome]:
+        """Send all, then wait `seconds` (None: the usual time) for all answers; what has none, or is not sent, is an
+        exception in the result."""
         results: list[Outcome] = []
+        seconds = seconds or self._options.request_seconds
         for at in range(0, len(requests), MAX_IN_FLIGHT):
             try:
-                results += await self._requests(requests[at : at + MAX_IN_FLIGHT])
+                results += await self._requests(requests[at : at + MAX_IN_FLIGHT], seconds)
             except BrokerUnavailable as error:
                 if not at:
                     raise
@@ -205,11 +212,11 @@ class Link:
                 break
         return results
 
-    async def _requests(self, requests: Sequence[Request]) -> list[Outcome]:
+    async def _requests(self, requests: Sequence[Request], seconds: float) -> list[Outcome]:
         client = await self.client()
         answers = _Answers(len(requests))
         tokens = [str(next(self._numbers)) for _ in requests]
-        timer = asyncio.get_running_loop().call_later(self._options.request_seconds, answers.give_up)
+        timer = asyncio.get_running_loop().call_later(seconds, answers.give_up)
         try:
             for index, (subject, body, headers) in enumerate(requests):
                 self._waiting[tokens[index]] = (answers, index)
@@ -251,14 +258,21 @@ class Link:
             return await client.subscribe(subject, cb=arrived)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
-        """Take no more, and return when what was on its way has been handed over."""
-        if self._client is not None and self.is_up and not self._closed:
-            draining = asyncio.ensure_future(subscription.drain())  # type: ignore[no-untyped-call]
-            self._draining.add(draining)
-            draining.add_done_callback(self._drained)
-            with translated("unsubscribing"):
-                async with asyncio.timeout(self._options.request_seconds):
-                    await asyncio.shield(draining)  # cancelled at its ping, the driver would choke on the answer
+        """Take no more, and return when what was on its way has been handed over. Also when this fails it is over, and
+        not made again after a reconnect: what came then would be nobody's."""
+        client = self._client
+        if client is None:
+            return
+        try:
+            if self.is_up:
+                with translated("unsubscribing"):
+                    await client._send_unsubscribe(subscription._id)
+                await self.flush()
+        finally:
+            client._remove_sub(subscription._id)
+            if not client.is_closed:
+                await subscription._pending_queue.join()
+            subscription._stop_processing()
 
     async def flush(self) -> None:
         """Return when the server has seen everything that was sent, and we everything that it had sent until then."""
@@ -274,18 +288,15 @@ class Link:
         finally:
             self._waiting.pop(token, None)
 
-    def _drained(self, done: asyncio.Future[None]) -> None:
-        self._draining.discard(done)
-        if not done.cancelled():
-            done.exception()  # has been told, or nobody waits for it any more
-
     async def close(self) -> None:
         self._closed = True
         async with self._opening:
             client, self._client = self._client, None
         self._connected.set()  # for those who wait for the connection: there will be none
         if client is not None:
+            closing = asyncio.ensure_future(client.close())
+            await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+            if not closing.done():  # a network that takes nothing: the driver would wait until the system gives it up
+                client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
             with translated("closing"):
-                await client.close()
-        for draining in self._draining:
-            draining.cancel()
+                await closing

@@ -8,13 +8,12 @@ once more, marked: from then on it is given back by publishing it, too, and the 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from aiormq.exceptions import ChannelNotFoundEntity
 from msgspec import Struct
 from pamqp import commands
 
@@ -23,11 +22,12 @@ from tidings.brokers.verdicts import Act
 from tidings.engines.rabbitmq.catalog import Catalog
 from tidings.engines.rabbitmq.channel import Arrival, Channel, Parcel
 from tidings.engines.rabbitmq.delays import RETRY_BITS, Delays, delay_headers
+from tidings.engines.rabbitmq.errors import Gone
 from tidings.engines.rabbitmq.link import Link
 from tidings.engines.rabbitmq.messages import COUNT, COUNTED, FAILURES, RETRY, TOPIC, again, count, properties_of
 from tidings.engines.rabbitmq.publisher import Publisher
 from tidings.engines.rabbitmq.reading.reader import Reader, acks
-from tidings.errors import BrokerRefused, BrokerUnavailable, GroupNotFound, TidingsError
+from tidings.errors import GroupNotFound, TidingsError
 from tidings.model.message import Message
 from tidings.model.options import Guarantee
 from tidings.model.retry import is_exhausted
@@ -83,7 +83,7 @@ class GroupReader(Reader):
         self._bury = bury
         self._group = spec.group or ""
         self._queues: dict[str, str] = {}
-        self._outstanding: dict[int, None] = {}
+        self._outstanding: dict[int, str] = {}
         self._held: dict[int, Held] = {}
         self._done: list[int] = []
         self._gone: set[str] = set()
@@ -103,7 +103,7 @@ class GroupReader(Reader):
         self._ready = deque(delivery for delivery in self._ready if delivery.handle is None)
 
     def _hear(self, arrival: Arrival) -> None:
-        self._outstanding[arrival.tag] = None
+        self._outstanding[arrival.tag] = arrival.consumer
         super()._hear(arrival)
         if not self._asked:
             self._be_idle()
@@ -151,17 +151,28 @@ class GroupReader(Reader):
             await self._consume(channel, queue, consumer, self._spec.prefetch)
 
     async def _settle_down(self, channel: Channel) -> None:
-        """A queue answers after what it has delivered."""
-        for queue in tuple(self._queues.values()):
-            await self._link.ask(channel.rpc(commands.Queue.Declare(queue=queue, passive=True)))
+        """Wait for what a queue has and may deliver: until an ack is on the disk, nothing comes for it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._link.options.request_seconds):
+                for consumer, queue in tuple(self._queues.items()):
+                    while self._may_come(consumer) and await self._has_more(channel, queue):
+                        pass
+
+    def _may_come(self, consumer: str) -> bool:
+        return not self._arrived and Counter(self._outstanding.values())[consumer] < self._spec.prefetch
+
+    async def _has_more(self, channel: Channel, queue: str) -> bool:
+        """Whether a queue has messages that it has delivered to nobody. What it had delivered has come by then: its
+        answer may overtake that, the next one of the broker does not."""
+        answer = await self._link.ask(channel.rpc(commands.Queue.Declare(queue=queue, passive=True)))
+        await self._link.reach(channel)
+        return bool(answer.message_count)
 
     async def _consume(self, channel: Channel, queue: str, consumer: str, prefetch: int) -> None:
         try:
             await self._link.consume(channel, queue, consumer, prefetch)
-        except BrokerRefused as error:
-            if isinstance(error.__cause__, ChannelNotFoundEntity):
-                raise GroupNotFound(self._group) from None
-            raise
+        except Gone:
+            raise GroupNotFound(self._group) from None
 
     async def _sort(self, channel: Channel, arrival: Arrival) -> None:
         """Make a message ready, unless it is another queue's, or came back so often that it is published anew."""
@@ -235,14 +246,15 @@ class GroupReader(Reader):
         for act in acts:
             if self._holds(act.handle):
                 mine.append(act)
-            elif act.handle.channel is not self._channel or not act.handle.settled:
+            elif not act.handle.settled:
                 refused.append(act)
         if mine and not await self._settle(mine[0].handle.channel, mine):
             refused += mine
         return refused
 
     async def _settle(self, channel: Channel, acts: Sequence[Act]) -> bool:
-        """Carry it out; False when the channel was lost: then what was not acked has gone back to the queue."""
+        """Carry it out; False when the channel was lost before: then all of it has gone back to the queue. Lost
+        afterwards, nobody knows, and that is raised: it is not refused, for then it must come again."""
         await self._bury(acts)
         back = [
             act
@@ -262,9 +274,9 @@ class GroupReader(Reader):
         frames = [*acks(self._outstanding, done), *self._release(released)]
         try:
             await channel.send(frames)
-            await self._link.reach(channel)
-        except (ConnectionError, BrokerUnavailable):
+        except ConnectionError:
             return False
+        await self._link.reach(channel)
         return True
 
     def _release(self, tags: Sequence[int]) -> list[commands.Basic.Nack]:
@@ -332,7 +344,7 @@ class GroupReader(Reader):
         await self._leave()
 
     async def _give_back(self, channel: Channel) -> None:
-        """Publish again what goes back that way; the end of the channel gives back the rest, in order."""
+        """Publish again what goes back that way, and give back the rest, before anybody can look for it."""
         for held in self._held.values():
             self._keep(held, None)
         async with self._turn:
@@ -340,3 +352,6 @@ class GroupReader(Reader):
             done, self._done = self._done, []
             await channel.send(acks(self._outstanding, done))
             await self._publish_counted(channel, [*self._held.values(), *self._take_arrived(channel)])
+            if self._outstanding:
+                await channel.send([commands.Basic.Nack(delivery_tag=0, multiple=True, requeue=True)])
+            await self._link.reach(channel)

@@ -50,6 +50,9 @@ class Reader(Source):
 
     async def open(self) -> None:
         """Begin to read. Raises what the broker says against it."""
+        await self._link.patiently(self._open)
+
+    async def _open(self) -> None:
         channel = await self._link.channel()
         channel.on_arrival = self._hear
         channel.on_cancel = self._cancelled
@@ -123,8 +126,10 @@ class Reader(Source):
             return
         try:
             await self._want(channel, limit)
-            if at_once and not self._ready:
+            while at_once and len(self._ready) < limit:
                 await self._settle_down(channel)
+                if not self._arrived:
+                    break
                 await self._want(channel, limit)
         except ConnectionError:
             pass  # the channel says so soon

@@ -159,7 +159,10 @@ class LogReader(TailReader):
         await super()._want(channel, limit)
 
     def _is_meant(self, delivery: Delivery) -> bool:
-        return delivery.published_at >= self._since and super()._is_meant(delivery)
+        terms, since = self._catalog.terms(delivery.topic), self._since
+        if terms.retention_period is not None:  # the broker removes it later
+            since = max(since, time.time() - terms.period("retention_period"))
+        return delivery.published_at >= since and super()._is_meant(delivery)
 
     async def close(self, handles: Sequence[Any]) -> None:
         self._catalog.followers.discard(self._appeared)

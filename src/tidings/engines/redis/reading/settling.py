@@ -58,7 +58,7 @@ class Settler:
                 if sending + 1 == SENDINGS:
                     raise
             else:
-                return [] if sending else [done[number - 1] for number in answer[1]]
+                return [done[number - 1] for number in answer[1]]
         return []
 
     async def give_back(self, name: str, group: str, deliveries: Sequence[Delivery]) -> None:

@@ -99,7 +99,7 @@ async def test_only_what_matches_is_delivered(place: Place, filter: Any) -> None
     await expect_end(place, client)
 
 
-@case(*FILTERS, Capability.MAX_LENGTH)
+@case(*FILTERS, Capability.STATISTICS, Capability.MAX_LENGTH)
 async def test_every_message_is_accounted_for(place: Place) -> None:
     """At every moment, whatever happens: acked, given up, expired, dropped, passed over, or still to be done."""
     client = place.client()

@@ -280,7 +280,7 @@ async def test_only_what_matches_can_die(place: Place) -> None:
 # -- bounds
 
 
-@case(*FILTERS, Capability.MAX_LENGTH)
+@case(*FILTERS, Capability.MAX_LENGTH, Capability.EXACT_LENGTH)
 async def test_a_full_topic_is_refused_by_name_only_for_what_is_left(place: Place) -> None:
     """A bound counts what the group has not looked at yet; what it passes over frees room."""
     client = place.client()
@@ -319,7 +319,7 @@ async def test_who_waits_for_room_gets_it_when_messages_are_passed_over(place: P
         assert data(await fetching) == [3]
 
 
-@case(*FILTERS, Capability.MAX_LENGTH)
+@case(*FILTERS, Capability.MAX_LENGTH, Capability.EXACT_LENGTH)
 async def test_a_full_topic_drops_what_nobody_has_looked_at(place: Place) -> None:
     """Whether it matches or not, as long as nobody knows; what was looked at is counted as passed over."""
     client = place.client()
@@ -341,7 +341,7 @@ async def test_a_full_topic_drops_what_nobody_has_looked_at(place: Place) -> Non
     assert await counts(place, client) == (0, 4, 0, 15, 6)
 
 
-@case(*FILTERS, Capability.RETENTION)
+@case(*FILTERS, Capability.RETENTION_COUNT)
 async def test_what_retention_takes_is_counted_as_skipped(place: Place) -> None:
     """What the group had not looked at when it went, whether it would have matched or not."""
     client = place.client()

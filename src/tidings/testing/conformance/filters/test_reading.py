@@ -120,8 +120,7 @@ async def test_what_is_delayed_is_filtered_when_it_comes(place: Place, filter: A
     """What matches comes when it is due, the rest never."""
     client = place.client()
     async with client.subscribe(place.topic(), filter=filter) as subscription:
-        for number in range(12):
-            await client.publish(place.topic(), number, delay_seconds=0.5)
+        await client.publish_batch(place.topic(), range(12), delay_seconds=1)
         assert await subscription.fetch(1, timeout=0) == []
         assert sorted(data(await take(subscription, 4))) == [0, 3, 6, 9]
         await expect_no_more(client, subscription, place.topic(), LAST)
@@ -134,8 +133,7 @@ async def test_groups_filter_what_is_delayed_when_it_comes(place: Place, filter:
     client = place.client()
     await client.create_group(place.topic(), place.group(), filter=filter)
     async with manual(place, client) as subscription:
-        for number in range(12):
-            await client.publish(place.topic(), number, delay_seconds=0.5)
+        await client.publish_batch(place.topic(), range(12), delay_seconds=1)
         assert await subscription.fetch(1, timeout=0) == []
         assert (await standing(place, client)).filtered == 0
         found = await take(subscription, 4)

@@ -64,7 +64,7 @@ async def test_counts_are_what_happened(place: Place) -> None:
         assert await client.get_consumer_lag(place.topic(), place.group()) == 6
 
 
-@case(Capability.GROUPS, Capability.DEAD_LETTERS, Capability.EXPIRY, Capability.MAX_LENGTH)
+@case(Capability.STATISTICS, Capability.GROUPS, Capability.DEAD_LETTERS, Capability.EXPIRY, Capability.MAX_LENGTH)
 async def test_every_message_is_accounted_for(place: Place) -> None:
     """Whatever happens to them, at every moment: acked, failed, given up, expired, dropped, or still to be done."""
     client = place.client()

@@ -3,7 +3,8 @@
 -- "0"; then runs of deliveries that end alike: topic, suffix of the stream, attempt, what becomes of them ("give" and
 -- "recount": they were settled when they were handed out), microseconds until then, the counter, how many, their ids in
 -- order; and how many batches are published with them.
--- Returns "ok" and the numbers, from 1, of the deliveries that are not this consumer's; or why nothing was done.
+-- Returns "ok" and the numbers, from 1, of the deliveries that are not this consumer's; or why nothing was done. Of what
+-- may have been done before, only acks of what somebody else has by now: the others were done, for all that can be told.
 
 local name, group, how = take(), take(), take()
 local whole_or_not = how == '1'
@@ -27,12 +28,17 @@ end
 
 local runs, lost, turn = {}, {}, 0
 
+local function is_pending(run, id) -- with whomever
+  local pending = redis.pcall('XPENDING', run.stream, group, id, id, 1)
+  return not pending.err and #pending > 0
+end
+
 local function keep_owned(run)
   local mine, kept = owned(run), {}
   for place, id in ipairs(run.ids) do
     if mine[id] then
       kept[#kept + 1] = id
-    else
+    elseif how ~= '2' or run.kind == 'ack' and is_pending(run, id) then
       lost[#lost + 1] = run.first + place
     end
   end
