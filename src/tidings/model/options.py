@@ -156,11 +156,11 @@ class TopicOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     at most `retry_max_delay`. Then, or when a consumer rejects it, a message goes to `dead_letter_topic`, in which
     `{topic}` stands for the topic's name; None drops it, counted. `dead_letter_expired`: expired ones go there too.
 
-    `max_length` bounds the messages that a group has not settled, for the slowest group of the topic (those that wait
-    to be delivered, on an engine without `Capability.EXACT_LENGTH`); `overflow` says
-    what a publish beyond it does: "reject" (`TopicFull`), "block" for up to `overflow_timeout` and then reject, or
-    "drop_oldest" (that group skips its oldest unread messages, counted). Several publishers at once may exceed it by
-    what each stores at once. `max_subscribers`: attached subscriptions, in all processes.
+    `max_length` bounds the messages that a group has not settled (without `Capability.EXACT_LENGTH`: those that wait to
+    be delivered), for the slowest group of the topic; `overflow` says what a publish beyond it does: "reject"
+    (`TopicFull`), "block" for up to `overflow_timeout` and then reject, or "drop_oldest" (that group skips its oldest
+    unread messages, counted where the engine can). Several publishers at once may exceed it by what each stores at
+    once. `max_subscribers`: attached subscriptions, in all processes.
 
     `compression`: "lz4", "zstd" or "gzip", for what is published without saying otherwise.
 
