@@ -112,11 +112,11 @@ class UnencodableData(UsageError):
 class MessageTooLarge(UsageError):
     """The encoded message has `size` bytes and the topic takes `limit`."""
 
-    def __init__(self, size: int, limit: int) -> None:
-        super().__init__(
-            f"data: {size} bytes encoded, the limit is {limit}; store it elsewhere and publish a reference, "
-            "or open the client with a higher ?max_message_bytes="
-        )
+    def __init__(
+        self, size: int, limit: int, way_out: str = "open the client with a higher ?max_message_bytes="
+    ) -> None:
+        away = "store it elsewhere and publish a reference"
+        super().__init__(f"data: {size} bytes encoded, the limit is {limit}; {away}, or {way_out}")
         self.size = size
         self.limit = limit
 
@@ -124,9 +124,10 @@ class MessageTooLarge(UsageError):
 class UnsupportedFeature(UsageError):
     """`engine` cannot do `feature`; `way_out` names what can."""
 
-    def __init__(self, engine: str, feature: str, way_out: str) -> None:
-        super().__init__(f"{engine} cannot do {feature}: {way_out}")
-        self.engine = engine
+    def __init__(self, engine: str, feature: str, way_out: str = "") -> None:
+        self.engine = engine.removesuffix(":")
+        way_out = way_out or "use an engine that can, such as file:, or one that docs/capabilities.md names"
+        super().__init__(f"{self.engine}: cannot do {feature}: {way_out}")
         self.feature = feature
         self.way_out = way_out
 

@@ -27,7 +27,7 @@ class BrokerEngine(ABC):
 
     def refusal(self, capability: Capability, way_out: str = "") -> UnsupportedFeature:
         """Return the error for something that this engine, or its server, cannot do."""
-        return UnsupportedFeature(f"{self.name}:", capability.value, way_out or "use an engine that can, such as file:")
+        return UnsupportedFeature(self.name, capability.value, way_out)
 
     @abstractmethod
     async def open(self) -> None: ...

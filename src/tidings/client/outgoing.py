@@ -109,7 +109,7 @@ def _deliver_at(delay: float | None, moment: datetime | None, now: float) -> flo
 def demand(engine: Target, capability: Capability, wanted: bool = True) -> None:
     """Raise `UnsupportedFeature` when the engine cannot do what is wanted."""
     if wanted and capability not in engine.capabilities:
-        raise UnsupportedFeature(engine.name, capability.value, "use an engine that can, such as file: or memory:")
+        raise UnsupportedFeature(engine.name, capability.value)
 
 
 def check_reading(engine: Target, spec: SubscriptionSpec) -> None:

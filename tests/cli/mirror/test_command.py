@@ -203,6 +203,7 @@ def test_on_a_terminal(buses: Buses) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("file:bus", "file:other"), "there is no bus at 'bus' to copy from"),
         (("file:bus", "file:./bus"), "source and target are the same bus"),
         (("file:bus?lease_seconds=1", "file:bus"), "source and target are the same bus"),
         (("memory:a", "memory:a"), "source and target are the same bus"),
@@ -217,6 +218,13 @@ def test_what_cannot_work_is_refused(
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, ["mirror", *arguments])
     assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "bus").exists()
+
+
+def test_what_matches_nothing_is_told(buses: Buses) -> None:
+    buses.source.publish("t", 1)
+    status, _, errors = buses.programs.run("mirror", *buses.urls, "--topics", "other")
+    assert (status, "no topic of the source matches" in errors) == (0, True)
 
 
 def test_what_the_target_cannot_keep_ends_it(buses: Buses) -> None:

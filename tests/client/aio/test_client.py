@@ -428,3 +428,17 @@ async def test_a_forward_that_fails_says_how_far_it_came(memory: AsyncClient) ->
 def test_what_the_engine_can_do_is_told() -> None:
     engine = FakeEngine()
     assert AsyncClient(engine).capabilities == engine.capabilities
+
+
+async def test_a_bus_that_does_not_open_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else could: the program has no client."""
+    engine = FakeEngine()
+
+    async def fail() -> None:
+        raise EngineError("away")
+
+    monkeypatch.setattr(engine, "open", fail)
+    with pytest.raises(EngineError, match="away"):
+        async with AsyncClient(engine):
+            pass
+    assert engine.closed == 1

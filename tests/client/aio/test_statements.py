@@ -435,3 +435,11 @@ async def test_conditions_become_the_place_where_reading_begins(client: AsyncCli
     assert (other.start, other.partitions) == (60 - CLOCK_SLACK, None)
     assert [feed.asked[0] for feed in engine.feeds] == [(16, 0), (16, 0)]
     assert all(feed.closed for feed in engine.feeds)
+
+
+async def test_a_log_whose_end_nobody_knows_is_no_empty_one(client: AsyncClient, engine: FakeEngine) -> None:
+    """Where messages have no offsets, nothing tells how far a query would have to read."""
+    engine.known_topics = [TopicInfo("topic", TopicOptions(), (PartitionInfo(0, -1, -1, -1),))]
+    engine.capabilities -= {Capability.OFFSETS}
+    with pytest.raises(UnsupportedFeature, match="offsets"):
+        await client.query("SELECT count(*) FROM topic")

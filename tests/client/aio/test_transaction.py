@@ -264,9 +264,9 @@ async def test_it_asks_what_the_engine_can_do(client: AsyncClient, engine: FakeE
         with pytest.raises(InvalidOption, match=r"^durability="):
             message.transaction(wrong)  # type: ignore[arg-type]
     engine.capabilities -= {Capability.TRANSACTIONS}
-    with pytest.raises(UnsupportedFeature, match="fake cannot do transactions"):
+    with pytest.raises(UnsupportedFeature, match="fake: cannot do transactions"):
         message.transaction()
-    with pytest.raises(UnsupportedFeature, match="fake cannot do transactions"):
+    with pytest.raises(UnsupportedFeature, match="fake: cannot do transactions"):
         subscription.transaction([message])
 
 

@@ -15,7 +15,7 @@ from tests.conftest import wait_for
 from tidings import Client
 from tidings.client.blocking import runtime
 from tidings.client.blocking.runtime import Background, Later, Mutex, Signal, Ticker
-from tidings.errors import InvalidURL
+from tidings.errors import BrokerUnavailable, InvalidURL
 
 FOR_EVER = 3600.0
 
@@ -258,3 +258,21 @@ def test_ctrl_c_stops_what_takes_long_and_waits_for_it() -> None:
     with pytest.raises(KeyboardInterrupt):
         runtime.beside(work, stopped.set)
     assert ended.is_set()
+
+
+def test_a_bus_that_does_not_open_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else could: the program has no client."""
+    called: list[str] = []
+
+    class Away:
+        def open(self) -> None:
+            called.append("open")
+            raise BrokerUnavailable("away")
+
+        def close(self) -> None:
+            called.append("close")
+
+    monkeypatch.setattr(runtime, "open_engine", lambda *_: Away())
+    with pytest.raises(BrokerUnavailable):
+        runtime.connect("nats:")
+    assert called == ["open", "close"]

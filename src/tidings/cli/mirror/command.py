@@ -56,12 +56,14 @@ def mirror(
     """
     patterns = parse_topics(list(topics or ["**"]))
     check_places(source_url, target_url)
+    check_there(source_url)
     name = group or group_for(target_url)
     with Interrupts() as interrupts, Client(source_url) as source, Client(target_url) as target:
         check_source(source, source_url)
         patience = Patience(interrupts)
         places = Places(source, target, patience, force)
-        places.make_all(patterns)
+        if not places.make_all(patterns):
+            click.echo("Warning: no topic of the source matches so far", err=True)
         if with_groups:
             places.make_groups(patterns, name)
         rest = Rest(source, name, patterns, follow)
@@ -87,6 +89,13 @@ def check_places(source_url: str, target_url: str) -> None:
     """Raise `InvalidURL` for a bus that would be copied to itself: that never ends."""
     if place(source_url) == place(target_url):
         raise InvalidURL("source and target are the same bus; give the URL of another one")
+
+
+def check_there(source_url: str) -> None:
+    """Raise `InvalidURL` for a directory that is none: opening it would make it, and copying nothing would succeed."""
+    parsed = parse_url(source_url)
+    if parsed.scheme == "file" and not os.path.isdir(parsed.path):
+        raise InvalidURL(f"file: there is no bus at {parsed.path!r} to copy from; give the path of one")
 
 
 def place(url: str) -> str:

@@ -28,12 +28,14 @@ class Places:
         self._made: set[str] = set()
         self._lacks = frozenset(Capability) - target.capabilities
 
-    def make_all(self, patterns: Sequence[Pattern]) -> None:
-        """Make all topics that match, also the empty ones."""
-        if Capability.TOPICS in self._source.capabilities:
-            for info in self._source.topics():
-                if matches(patterns, info.name):
-                    self.make(info.name)
+    def make_all(self, patterns: Sequence[Pattern]) -> bool:
+        """Make all topics that match, also the empty ones; return whether there is one, as far as it is known."""
+        if Capability.TOPICS not in self._source.capabilities:
+            return True
+        found = [info.name for info in self._source.topics() if matches(patterns, info.name)]
+        for name in found:
+            self.make(name)
+        return bool(found)
 
     def make(self, topic: str) -> None:
         """Make a topic on the target, with the options that it has on the source, unless that was done."""

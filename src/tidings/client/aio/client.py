@@ -85,7 +85,11 @@ class AsyncClient(AsyncStatements):
         self._closed = False
 
     async def __aenter__(self: C) -> C:
-        await self._engine.open()
+        try:
+            await self._engine.open()
+        except BaseException:
+            await self._engine.close()
+            raise
         return self
 
     async def __aexit__(

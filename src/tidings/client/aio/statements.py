@@ -21,6 +21,7 @@ from tidings.errors import (
     InvalidStatement,
     TopicExists,
     TopicNotFound,
+    UnsupportedFeature,
 )
 from tidings.model.capability import Capability
 from tidings.model.options import TopicOptions, is_dead_letter_topic
@@ -291,6 +292,9 @@ class AsyncStatements(AsyncAdministration):
         from tidings.client.tables.logs import PAGE_MESSAGES
 
         outgoing.demand(self._engine, Capability.REPLAY)
+        if Capability.OFFSETS not in self._engine.capabilities:  # which tell where the log ended at first
+            feature = "SQL over messages, as they have no offsets"
+            raise UnsupportedFeature(self._engine.name, feature, "subscribe with from_beginning=True")
         spec = SubscriptionSpec(
             patterns=(Pattern.parse(scan.pattern),),
             consumer=f"query-{outgoing.new_id()}",

@@ -86,7 +86,11 @@ class Client(Statements):
         self._closed = False
 
     def __enter__(self: C) -> C:
-        self._engine.open()
+        try:
+            self._engine.open()
+        except BaseException:
+            self._engine.close()
+            raise
         return self
 
     def __exit__(

@@ -41,7 +41,11 @@ def connect(url: str | FullEngine | None) -> FullEngine:
     """Open the engine of a URL, or take the one that is given."""
     if url is None or isinstance(url, str):
         engine: FullEngine = open_engine(url, BLOCKING, "tidings.engines")
-        engine.open()
+        try:
+            engine.open()
+        except BaseException:
+            engine.close()
+            raise
         return engine
     if not hasattr(url, "capabilities"):
         raise InvalidURL(f"{url!r} is neither a URL such as 'file:./bus' nor an engine")

@@ -191,7 +191,8 @@ class Bounds:
             (topic.name, each.partition): each.next_offset
             for topic in log.topics
             for each in topic.partitions
-            if self.partition in (None, each.partition) and each.next_offset > max(self.first, each.first_offset)
+            if self.partition in (None, each.partition)
+            and (each.next_offset > max(self.first, each.first_offset) or each.next_offset < 0)  # -1: it is not known
         }
         if self.nothing or not ends:
             return None

@@ -255,6 +255,31 @@ async def test_a_connection_that_breaks_while_it_gives_back_costs_no_lease(nats_
                 assert sorted((each.data, each.attempt) for each in found) == [(0, 1), (1, 1), (2, 1)]
 
 
+async def test_acks_that_a_connection_took_with_it_are_told_again(nats_url: str, prefix: str) -> None:
+    """The last of them is answered on the next connection, and speaks for those on its own only."""
+    host, _, port = nats_url.removeprefix("nats://").partition(":")
+    with FaultProxy(host, int(port)) as proxy:
+        url = f"{nats_url}/{prefix}?subject_prefix={prefix}"
+        async with AsyncClient(proxy.url(url)) as far, AsyncClient(url) as client:
+            async with far.subscribe("a", consumer_group="g", auto_ack=False) as member:
+                await client.publish_batch("a", range(5))
+                found = await take(member, 5)
+                link = far._engine._link  # type: ignore[attr-defined]
+                post, epoch = link.post, link.epoch
+
+                async def lossy(messages: Sequence[Any]) -> None:
+                    link.post = post
+                    proxy.black_hole()
+                    await post(messages)
+                    proxy.cut()
+                    proxy.heal()
+                    await until(lambda: link.epoch != epoch)
+
+                link.post = lossy
+                await member.ack(found)
+                assert await client.get_consumer_lag("a", "g") == 0
+
+
 async def test_what_cannot_be_counted_goes_back_all_the_same(
     client: AsyncClient, engine: NatsEngine, jetstream: JetStreamContext, prefix: str
 ) -> None:

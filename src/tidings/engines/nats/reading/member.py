@@ -18,7 +18,7 @@ from tidings.engines.nats.names import Shard
 from tidings.engines.nats.reading.pulling import GRACE_SECONDS, Arrival, Lane, Place, Reading
 from tidings.engines.nats.reading.released import Released
 from tidings.engines.nats.reading.tail import Wanted
-from tidings.engines.nats.server.errors import GONE, translate
+from tidings.engines.nats.server.errors import GONE, NoAnswer, translate
 from tidings.engines.nats.server.jetstream import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, Answer, JetStream
 from tidings.engines.nats.server.link import Link, Post, Request
 from tidings.errors import BrokerRefused, BrokerUnavailable, Closed, EngineError, StorageFull
@@ -325,10 +325,13 @@ class Member(Reading):
         posts: list[Post] = [(held.address, body, "", None) for some in told.values() for held, body in some[:-1]]
         requests: list[Request] = [(some[-1][0].address, some[-1][1], None) for some in told.values()]
         results: Sequence[object]
+        epoch = self._link.epoch
         try:
             if posts:
                 await self._link.post(posts)
             results = await self._link.requests(requests, min(PATIENCE_SECONDS, self._jetstream.seconds))
+            if posts and epoch != self._link.epoch:  # the last word came through, and those before it perhaps not
+                results = [NoAnswer("the connection was lost meanwhile")] * len(requests)
         except BrokerUnavailable as unavailable:
             results = [unavailable] * len(requests)
         left: list[Word] = []
