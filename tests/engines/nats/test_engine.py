@@ -52,6 +52,31 @@ async def test_a_server_without_jetstream_is_refused(tmp_path: Path) -> None:
             await process.wait()
 
 
+async def test_copies_on_a_single_server_are_refused_at_once(nats_url: str) -> None:
+    engine = open_async(parse_url(f"{nats_url}/copies?replicas=3&request_seconds=60"))
+    async with asyncio.timeout(5):  # trying again, for `request_seconds`, would not help
+        with pytest.raises(BrokerRefused, match=r"leave out \?replicas="):
+            await engine.open()
+    await engine.close()
+
+
+async def test_an_opening_that_was_cancelled_leaves_nothing_behind(client: AsyncClient, url: str) -> None:
+    await client.create_topic("a", TopicOptions())
+    before = asyncio.all_tasks()
+    engine = open_async(parse_url(url))
+    opening = asyncio.ensure_future(engine.open())
+
+    def heard() -> None:
+        if engine._catalog.topics:
+            opening.cancel()
+
+    engine._link.listeners.append(heard)
+    await asyncio.wait([opening])
+    assert opening.cancelled()
+    await engine.close()
+    assert asyncio.all_tasks() <= before
+
+
 ACCOUNT = 'authorization { user: "ann", password: "s3cret" }'
 
 

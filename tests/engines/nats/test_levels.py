@@ -46,6 +46,18 @@ async def test_nobody_else_can_vouch_for_a_server(synced: NatsServer, nats_url: 
                 await client.publish("a", 1, durability="disk")
 
 
+async def test_a_monitor_that_does_not_answer_is_named(synced: NatsServer, nats_url: str) -> None:
+    """Nobody there; the port for clients, which talks of something else; and none of those that have answered."""
+    silent = ["http://127.0.0.1:1", synced.url.replace("nats:", "http:"), "nonsense"]
+    monitors = ",".join([synced.monitor_url, *silent])
+    async with AsyncClient(f"{nats_url}/levels?subject_prefix=levels&monitor={monitors}") as client:
+        with pytest.raises(UnsupportedFeature, match=rf"answered at {', '.join(silent)}$"):
+            await client.publish("a", 1, durability="disk")
+        with pytest.raises(UnsupportedFeature) as caught:
+            await client.publish("a", 1, durability="quorum")
+        assert "answered" not in str(caught.value)
+
+
 async def test_a_server_that_syncs_now_and_then_does_not_prove_disk() -> None:
     with NatsServer() as server:
         async with AsyncClient(f"{server.url}?{server.proof}") as client:

@@ -140,8 +140,7 @@ class NatsEngine(BrokerEngine):
     async def _leave(self) -> None:
         try:
             await asyncio.gather(*(feed.close() for feed in self._feeds))
-            if self._open:
-                await self._catalog.close()
+            await self._catalog.close()  # also of an opening that did not come to its end
         finally:
             await self._link.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
+from http.client import HTTPException
 from typing import Any
 
 from tidings.engines.nats.options import NatsOptions
@@ -27,6 +28,7 @@ class Levels:
     def __init__(self, options: NatsOptions) -> None:
         self._options = options
         self._synced = False
+        self._silent: list[str] = []
 
     async def probe(self, server_id: str) -> None:
         """Ask the monitoring addresses, if any is named, whether all servers sync always."""
@@ -34,6 +36,7 @@ class Levels:
         answers = await asyncio.gather(
             *(asyncio.to_thread(_jetstream, url, self._options.connect_seconds) for url in urls)
         )
+        self._silent = [url for url, answer in zip(urls, answers, strict=True) if not answer]
         known = {answer.get("server_id") for answer in answers if answer.get("config", {}).get("sync_always") is True}
         sizes = {answer.get("meta_cluster", {}).get("cluster_size", 1) for answer in answers}
         self._synced = server_id in known and sizes == {len(known)}
@@ -53,7 +56,10 @@ class Levels:
         """Return what a receipt is to name. Raises `UnsupportedFeature` when what is asked for is not proven."""
         levels = self.proven()
         if asked not in levels:
-            raise UnsupportedFeature("nats:", f"durability {asked}", _WAY_OUT[asked])
+            way_out = _WAY_OUT[asked]
+            if asked is Durability.DISK and self._silent:
+                way_out += f"; no monitoring of a nats-server answered at {', '.join(self._silent)}"
+            raise UnsupportedFeature("nats:", f"durability {asked}", way_out)
         return levels[-1] if asked is Durability.MEMORY else asked
 
 
@@ -62,6 +68,6 @@ def _jetstream(url: str, seconds: float) -> dict[str, Any]:
     try:
         with urllib.request.urlopen(f"{url}/jsz?config=1", timeout=seconds) as answer:
             found = json.load(answer)
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return {}
     return found if isinstance(found, dict) and "server_id" in found else {}

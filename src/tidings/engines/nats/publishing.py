@@ -41,6 +41,8 @@ IDLE_SECONDS = 0.002
 """Who has published nothing for this long asks whether the topic has changed: one way there and back more, for somebody
 who has time, and what others have changed holds at once. Who publishes all the time hears of it as it happens."""
 
+WAY_OUT = "raise the server's max_payload: headers count, too"
+
 _PLAIN = PublishOptions(Durability.MEMORY)
 
 
@@ -173,7 +175,7 @@ class Publisher:
         for load in loads:
             for message in load.messages:
                 if len(message[1]) + HEADER_BYTES > self._limit and (excess := self._excess(message)) > 0:
-                    raise MessageTooLarge(self._limit + excess, self._limit)
+                    raise MessageTooLarge(self._limit + excess, self._limit, WAY_OUT)
 
     @property
     def _limit(self) -> int:

@@ -6,7 +6,15 @@ import nats.errors
 import nats.js.errors
 import pytest
 
-from tidings.engines.nats.server.errors import NoAnswer, NoResponder, Refusal, translate, translated, unknown
+from tidings.engines.nats.server.driver import NoTLS
+from tidings.engines.nats.server.errors import (
+    NoAnswer,
+    NoResponder,
+    Refusal,
+    translate,
+    translated,
+    unknown,
+)
 from tidings.errors import BrokerRefused, BrokerUnavailable, Closed, StorageFull, TidingsError
 
 TABLE: list[tuple[Exception, type[TidingsError]]] = [
@@ -27,6 +35,8 @@ TABLE: list[tuple[Exception, type[TidingsError]]] = [
     (Refusal(10077, 503, "maximum bytes exceeded"), StorageFull),
     (Refusal(10047, 500, "insufficient storage"), StorageFull),
     (Refusal(10059, 404, "stream not found"), BrokerRefused),
+    (Refusal(10074, 500, "replicas > 1 not supported in non-clustered mode"), BrokerRefused),
+    (NoTLS(), BrokerRefused),
     (Closed("closed"), Closed),
 ]
 

@@ -204,6 +204,17 @@ async def test_closing_does_not_wait_for_a_network_that_takes_nothing(
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_another_server_behind_the_port_is_asked_after(redis_url: str) -> None:
+    """Redis takes the connection and waits for us, as we for it; where nobody listens there is nobody to ask after."""
+    address = redis_url.removeprefix("redis://").split("/")[0]
+    for url, asked in ((f"nats://{address}", True), ("nats://127.0.0.1:1", False)):
+        link = link_to(url, NatsOptions(connect_seconds=0.5))
+        with pytest.raises(BrokerUnavailable) as caught:
+            await link.open()
+        assert ("is this a nats-server?" in str(caught.value)) is asked
+        await link.close()
+
+
 async def test_closed_is_closed(link: Link) -> None:
     await link.open()
     await link.close()

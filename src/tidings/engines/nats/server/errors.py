@@ -8,7 +8,15 @@ from contextlib import contextmanager
 import nats.errors
 from nats.js.errors import Error as JetStreamError
 
-from tidings.errors import BrokerRefused, BrokerUnavailable, EngineError, PublishUnknown, StorageFull, TidingsError
+from tidings.engines.nats.server.driver import NoTLS
+from tidings.errors import (
+    BrokerRefused,
+    BrokerUnavailable,
+    EngineError,
+    PublishUnknown,
+    StorageFull,
+    TidingsError,
+)
 
 
 class NoAnswer(Exception):
@@ -42,7 +50,6 @@ CODES: dict[int, type[EngineError]] = {
     10005: _UNAVAILABLE,  # no suitable peers for placement: a server of the cluster is down
     10008: _UNAVAILABLE,  # temporarily unavailable: a leader is being elected
     10009: _UNAVAILABLE,
-    10074: _UNAVAILABLE,  # not enough replicas at the moment
     10118: _UNAVAILABLE,  # stream offline
     10119: _UNAVAILABLE,  # consumer offline
     10002: _FULL,  # the account's resources are used up
@@ -54,7 +61,11 @@ CODES: dict[int, type[EngineError]] = {
 }
 """JetStream's numbers that are no refusal for good."""
 
+WAYS_OUT = {10074: "leave out ?replicas=, or name the servers of a cluster"}  # more than one copy on a single server
+"""What can be done about a refusal, where the server does not say it."""
+
 DRIVER: tuple[tuple[type[BaseException], type[EngineError]], ...] = (
+    (NoTLS, BrokerRefused),
     (nats.errors.AuthorizationError, BrokerRefused),
     (nats.errors.MaxPayloadError, BrokerRefused),
     (nats.errors.BadSubjectError, BrokerRefused),
@@ -75,7 +86,8 @@ def translate(error: BaseException, what: str) -> TidingsError:
         return error
     if isinstance(error, Refusal):
         kind = CODES.get(error.code, BrokerUnavailable if error.status == 503 else BrokerRefused)
-        return kind(f"nats: {what}: {error}")
+        way_out = f"; {WAYS_OUT[error.code]}" if error.code in WAYS_OUT else ""
+        return kind(f"nats: {what}: {error}{way_out}")
     kind = next((ours for theirs, ours in DRIVER if isinstance(error, theirs)), EngineError)
     return kind(f"nats: {what}: {describe(error)}")
 

@@ -15,7 +15,8 @@ from nats.errors import AuthorizationError, Error
 
 from tidings.brokers.address import Address
 from tidings.engines.nats.options import NatsOptions, server_urls
-from tidings.engines.nats.server.errors import NoAnswer, NoResponder, describe, translated
+from tidings.engines.nats.server.driver import Driver, NoTLS
+from tidings.engines.nats.server.errors import NoAnswer, NoResponder, describe, translate, translated
 from tidings.errors import BrokerRefused, BrokerUnavailable, Closed
 
 RECONNECT_SECONDS = 0.2
@@ -96,7 +97,7 @@ class Link:
                 self._client = await self._connect()
 
     async def _connect(self) -> Client:
-        client, options = Client(), self._options
+        client, options = Driver(), self._options
         self._trying, self._failures = True, 0
         try:
             with translated(f"connecting to {self._address}"):
@@ -104,9 +105,12 @@ class Link:
                     await client.connect(**self._settings())
                     self._inbox = f"{client.new_inbox()}."
                     await client.subscribe(f"{self._inbox}*", cb=self._answered)
-        except BaseException:
+        except BaseException as error:
             self._trying = False
+            ignored = client.ignored
             await client.close()
+            if ignored and isinstance(error, BrokerUnavailable):
+                raise BrokerUnavailable(f"{error}; it does not greet as NATS does: is this a nats-server?") from error
             raise
         self._trying = False
         self._up()
@@ -139,6 +143,8 @@ class Link:
             return
         if isinstance(error, AuthorizationError) or "authorization" in self._reason.lower():
             raise BrokerRefused(f"nats: {self._address} does not let this account in: {self._reason}")
+        if isinstance(error, NoTLS):
+            raise translate(error, f"connecting to {self._address}")
         self._failures += 1
         if self._failures >= len(self._address.hosts):
             raise BrokerUnavailable(f"nats: cannot connect to {self._address}: {self._reason}")
