@@ -105,7 +105,10 @@ def _ride(client: Client, work: Work, writer: e.HistoryWriter, stop: Stop) -> No
 
 async def _ride_along(works: Sequence[Work], writer: e.HistoryWriter, stop: Stop) -> None:
     async with AsyncExitStack() as stack:
-        connect = partial(stack.enter_async_context, AsyncClient(works[0].url))
+
+        async def connect() -> AsyncClient:  # a client whose opening failed is closed
+            return await stack.enter_async_context(AsyncClient(works[0].url))
+
         client = await awaited_patiently(works[0], connect)
         await asyncio.gather(*(_ride_async(client, work, writer, stop) for work in works))
 

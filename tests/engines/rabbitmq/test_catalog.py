@@ -19,6 +19,7 @@ from tidings.errors import BrokerRefused, GroupNotFound, TopicExists, TopicNotFo
 from tidings.model.options import TopicOptions
 from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import parse_topics
+from tidings.testing.conformance.stage.place import until
 
 
 @asynccontextmanager
@@ -147,6 +148,20 @@ async def test_of_several_patterns_that_match_one_has_the_message(bus: Bus) -> N
         assert found.owner("none", "a/x") is None
 
 
+async def test_who_gives_up_making_a_group_leaves_no_channel(bus: Bus) -> None:
+    async with catalog(bus) as found:
+        await found.create_group(spec("orders", "bills"))
+        connection = await bus.link.connection()
+        before = dict(connection.channels)
+        for turns in range(0, 400, 20):
+            making = asyncio.ensure_future(found._make_queues("g", parse_topics(["orders", "bills"]), False))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            making.cancel()
+            await asyncio.wait((making,))
+        await until(lambda: connection.channels == before)
+
+
 async def test_followers_hear_of_new_topics(bus: Bus) -> None:
     heard: list[str] = []
     async with catalog(bus) as found, AsyncClient(bus.url) as other:
@@ -219,17 +234,35 @@ async def test_what_the_broker_keeps_of_a_bound_is_for_good(bus: Bus) -> None:
 
 
 async def test_a_bound_goes_with_its_topic(bus: Bus) -> None:
-    """What the groups of a dropped topic have is as new."""
-    async with catalog(bus) as found:
+    """Which nobody collects from any more: the queue of a group keeps it, and consumers are not told of another one."""
+    async with catalog(bus) as found, catalog(bus) as other:
         await found.create_topic("orders", DROPPING)
-        await found.create_group(spec("orders"))
+        await other.create_group(spec("orders"))
         queue = bus.names.group("g", "orders")
         assert await left_of_five(bus, queue) == 3
+        with pytest.raises(UnsupportedFeature, match="'g' has its queue already: drop_group"):
+            await found.drop_topic("orders")
+        assert (found.terms("orders"), await waiting(bus, queue)) == (DROPPING, 3)
+        await other.drop_group("g")
         await found.drop_topic("orders")
-        assert await waiting(bus, queue) == 0
+        await other.create_group(spec("orders"))
         assert await left_of_five(bus, queue) == 5
-        with pytest.raises(UnsupportedFeature, match="drop_group"):
-            await found.create_topic("orders", DROPPING)
+
+
+async def test_a_topic_that_is_dropped_leaves_its_groups_their_queues(bus: Bus) -> None:
+    """As new, and with who consumes from them; also those of a group of which this client has not heard yet."""
+    async with catalog(bus) as found, catalog(bus) as other:
+        await found.create_topic("orders", TopicOptions(max_length=9))
+        await other.create_group(spec("orders"))
+        queue = bus.names.group("g", "orders")
+        await left_of_five(bus, queue)
+        cancelled: list[str] = []
+        channel = await bus.link.channel()
+        channel.on_cancel = cancelled.append
+        await bus.link.consume(channel, queue, "ann", 1)
+        await found.drop_topic("orders")
+        answer = await bus.link.once(commands.Queue.Declare(queue=queue, passive=True))
+        assert (answer.message_count, answer.consumer_count, cancelled) == (0, 1, [])
 
 
 # -- retention

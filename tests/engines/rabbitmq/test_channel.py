@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 from pamqp import commands
 
+from tests.brokers.faults.stage import proxy_for
 from tests.engines.rabbitmq.conftest import Bus, parcel
 from tidings.engines.rabbitmq.channel import Arrival, Flight, Parcel
 from tidings.engines.rabbitmq.link import Link
@@ -15,6 +18,21 @@ from tidings.errors import MessageTooLarge
 from tidings.model.url import parse_url
 from tidings.testing.conformance.stage.place import until
 from tidings.testing.proxy import FaultProxy
+from tidings.testing.servers.process import free_port
+
+PROGRAM = """
+import contextlib, logging, sys
+from tidings import BrokerUnavailable, Client
+if sys.argv[3:]:
+    logging.basicConfig()
+with contextlib.suppress(BrokerUnavailable), Client(sys.argv[2]):
+    pass
+with Client(sys.argv[1]) as client, client.subscribe("news") as subscription:
+    print("reading", flush=True)
+    while not subscription.gaps:
+        subscription.fetch(1, timeout=0.1)
+"""
+"""Meets nobody at its second address, and ends when it has lost the connection to the first and found it again."""
 
 
 async def consume(bus: Bus, queue: str) -> list[Arrival]:
@@ -119,3 +137,22 @@ async def test_properties_that_do_not_fit_into_a_frame_are_not_sent(bus: Bus) ->
     await flight.landed
     answer = await bus.link.once(commands.Queue.Declare(queue=queue, passive=True))
     assert answer.message_count == 1
+
+
+@pytest.mark.parametrize("logs", [False, True], ids=["plain", "logging"])
+def test_the_driver_complains_to_those_who_listen(url: str, amqp_url: str, logs: bool) -> None:
+    """What it says of each lost connection is not for the terminal of a program that has not set up logging."""
+    nobody = f"amqp://127.0.0.1:{free_port()}/"
+    with proxy_for(amqp_url) as proxy:
+        command = [sys.executable, "-c", PROGRAM, proxy.url(url), nobody, *(["logging"] if logs else [])]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+            assert program.stdout is not None
+            assert program.stdout.readline() == "reading\n"
+            proxy.cut()
+            said = program.communicate(timeout=30)[1]
+    assert program.returncode == 0
+    if logs:
+        assert "creating transport" in said
+        assert "reader exited" in said
+    else:
+        assert said == ""

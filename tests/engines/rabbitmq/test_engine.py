@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from pamqp import commands
 
+from tests.brokers.faults.stage import proxy_for
+from tests.engines.conftest import Open
 from tests.engines.rabbitmq.conftest import Bus
+from tests.engines.redis import hands
 from tidings import AsyncClient, Client, Durability, InvalidOption, InvalidURL, TopicOptions, UnsupportedFeature
 from tidings.engines.rabbitmq.channel import Parcel
+from tidings.engines.rabbitmq.errors import Gone
 from tidings.errors import BrokerRefused, BrokerUnavailable, TopicFull, Unroutable
 from tidings.model.capability import Capability
 from tidings.testing.conformance.stage.place import until
@@ -78,6 +84,27 @@ async def test_an_exchange_of_others_is_used_as_it_is(bus: Bus, amqp_url: str, k
     await until(lambda: b"ours" in arrived)
 
 
+async def test_what_a_plain_program_sends(bus: Bus) -> None:
+    """As the page says: nobody has what went to a key to which nothing is bound, and some headers have no text."""
+    odd: dict[str, Any] = {"list": [1], "table": {"a": 1}, "bytes": bytearray(b"\xff")}
+    headers = {"text": "a", "number": 5, "boolean": True, "time": datetime(2026, 1, 2, tzinfo=UTC), **odd}
+    plain = Parcel(bus.names.exchange, "orders", commands.Basic.Properties(message_id="plain", headers=headers), b"1")
+    async with AsyncClient(bus.url) as client:
+        flight = await (await bus.publisher.channel()).publish([plain])
+        await flight.landed
+        assert flight.returned == 1
+        await client.create_topic("orders")
+        await bus.publisher.send([plain], "orders")
+        async with client.subscribe("orders", from_beginning=True) as subscription:
+            (message,) = await subscription.fetch(2, timeout=10)
+            assert dict(message.headers) == {
+                "text": "a",
+                "number": "5",
+                "boolean": "True",
+                "time": "2026-01-02 00:00:00+00:00",
+            }
+
+
 async def test_a_dead_letter_whose_headers_do_not_fit_has_its_story(bus: Bus) -> None:
     """Another program's headers may fill the frame that they have to fit into; ours would break the connection."""
     async with AsyncClient(bus.url) as client:
@@ -102,6 +129,25 @@ async def test_an_exchange_of_another_kind_is_told(url: str) -> None:
     with pytest.raises(BrokerRefused, match="otherwise"):
         async with AsyncClient(f"{url}&exchange_type=fanout"):
             pass
+
+
+@pytest.mark.parametrize("has_bus", [False, True], ids=["foreign", "ours"])
+async def test_a_client_that_is_refused_leaves_nothing_behind(bus: Bus, has_bus: bool) -> None:
+    """Not its connection, on which nobody would close it, nor a catalog beside an exchange of somebody else."""
+    if has_bus:
+        async with AsyncClient(bus.url):
+            pass
+    else:
+        channel = await bus.link.channel()
+        await bus.link.ask(channel.rpc(commands.Exchange.Declare(exchange=bus.names.exchange, exchange_type="direct")))
+    with proxy_for(bus.url) as proxy:
+        for _ in range(3):
+            with pytest.raises(BrokerRefused, match="otherwise"):
+                await AsyncClient(f"{proxy.url(bus.url)}&exchange_type=fanout&durable=false").__aenter__()
+        await until(lambda: proxy.connections == 0)
+    if not has_bus:
+        with pytest.raises(Gone):
+            await bus.link.once(commands.Queue.Declare(queue=bus.names.catalog, passive=True))
 
 
 async def test_what_is_wrong_with_a_url_is_told_before_connecting(amqp_url: str) -> None:
@@ -162,3 +208,20 @@ async def test_groups_are_listed_and_lag_is_refused(url: str) -> None:
         assert (info.group, info.topic, info.filter, info.lag) == ("billing", "orders/new", "total > 1", -1)
         with pytest.raises(UnsupportedFeature, match="lag"):
             await client.get_consumer_lag("orders/new", "billing")
+
+
+async def test_a_feed_that_cannot_be_closed_leaves_no_connection(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = await opened()
+    feed = await hands.consumer(engine, "jobs")
+    connection, close = await engine._link.connection(), feed.close
+
+    async def fail() -> None:
+        await close()
+        raise OSError("the disk of the handler is full")
+
+    monkeypatch.setattr(feed, "close", fail)
+    with pytest.raises(OSError, match="full"):
+        await engine.close()
+    assert not connection.is_opened
+    assert engine._catalog._ledger._following.done()
+    monkeypatch.undo()

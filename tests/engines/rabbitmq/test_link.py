@@ -16,6 +16,7 @@ from tidings.engines.rabbitmq.options import Names, read_url
 from tidings.engines.rabbitmq.publisher import Publisher
 from tidings.errors import BrokerRefused, BrokerUnavailable, Closed
 from tidings.model.url import parse_url
+from tidings.testing.conformance.stage.place import until
 from tidings.testing.proxy import FaultProxy
 from tidings.testing.servers import RabbitmqServer
 from tidings.testing.servers.process import free_port
@@ -43,6 +44,7 @@ async def test_where_nobody_listens() -> None:
     with pytest.raises(BrokerUnavailable) as refused:
         await link.connection()
     assert "secret" not in str(refused.value)
+    assert "is this a RabbitMQ server" not in str(refused.value)
     await link.close()
 
 
@@ -58,6 +60,23 @@ async def test_a_wrong_password_is_told(amqp_url: str) -> None:
     with pytest.raises(BrokerRefused, match="password") as refused:
         await link.connection()
     assert "guessed" not in str(refused.value)
+    await link.close()
+
+
+async def test_a_virtual_host_that_is_not_there_is_told(amqp_url: str) -> None:
+    link = link_to(f"{amqp_url}nope")
+    with pytest.raises(BrokerRefused, match=r"virtual host does not exist.* nope "):
+        await link.connection()
+    await link.close()
+
+
+@pytest.mark.parametrize("other", ["nats_url", "redis_url"])
+async def test_another_server_is_asked_after(request: pytest.FixtureRequest, other: str) -> None:
+    """The one answers something else, the other waits for more."""
+    place = request.getfixturevalue(other).partition("://")[2]
+    link = link_to(f"amqp://{place.strip('/')}?connect_seconds=0.5")
+    with pytest.raises(BrokerUnavailable, match="is this a RabbitMQ server"):
+        await link.connection()
     await link.close()
 
 
@@ -111,6 +130,20 @@ async def test_a_question_of_its_own_leaves_no_channel(bus: Bus) -> None:
     with pytest.raises(Gone):
         await bus.link.once(commands.Queue.Declare(queue=f"{queue}.none", passive=True))
     assert len(connection.channels) == open_now > before
+
+
+async def test_who_gives_up_leaves_no_channel(bus: Bus) -> None:
+    """Also while it is being opened: it is closed as soon as it is open."""
+    connection = await bus.link.connection()
+    before = dict(connection.channels)
+    for turns in range(30):
+        asking = asyncio.ensure_future(bus.link.once(commands.Queue.Declare(queue="none", passive=True)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait((asking,))
+    await until(lambda: connection.channels == before)
+    assert connection.is_open
 
 
 async def test_what_is_not_ready_is_tried_again(bus: Bus) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Mapping
 
 import pytest
@@ -124,6 +125,18 @@ async def test_what_the_broker_is_not_ready_for_is_not_sent(bus: Bus) -> None:
     assert answer.message_count == 0
 
 
+async def test_as_many_topics_are_remembered_as_may_be(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidings.engines.rabbitmq.publisher.MAX_FOUND", 2)
+    queue, asked = await bus.queue(), list[str]()
+
+    async def find(topic: str) -> None:
+        asked.append(topic)
+
+    for topic in ("a", "b", "b", "c", "c", "a"):
+        await bus.publisher.send([parcel(queue)], topic, find)
+    assert asked == ["a", "b", "c", "a"]
+
+
 async def test_a_confirmation_that_does_not_come_leaves_it_open(bus: Bus) -> None:
     """And a broker that cannot be reached before anything was sent does not."""
     queue = await bus.queue()
@@ -162,6 +175,7 @@ class Known(Struct):
     options: TopicOptions
     queues: dict[str, str]
     news: TopicOptions | None = None
+    refreshes: int = 0
 
     def terms(self, topic: str) -> TopicOptions:
         return self.options
@@ -171,6 +185,7 @@ class Known(Struct):
 
     async def refresh(self) -> None:
         self.options = self.news or self.options
+        self.refreshes += 1
 
 
 async def publish(bus: Bus, room: Room, queue: str, count: int = 1) -> None:
@@ -236,3 +251,39 @@ async def test_a_bound_that_was_lifted_refuses_nothing(bus: Bus) -> None:
     room = Room(bus.link, Known(TopicOptions(max_length=1), {"g": queue}, TopicOptions()))
     await publish(bus, room, queue, 2)
     assert await waiting(bus, queue) == 2
+
+
+async def test_what_others_have_changed_is_looked_at_once_for_many(bus: Bus) -> None:
+    """And never long before the publish: what was changed since then counts."""
+    queue = await bus.queue(**{"x-queue-type": "quorum"})
+    known = Known(TopicOptions(max_length=1), {"g": queue})
+    room = Room(bus.link, known)
+    await publish(bus, room, queue)
+    results = await asyncio.gather(*(publish(bus, room, queue) for _ in range(20)), return_exceptions=True)
+    assert [type(each) for each in results] == [TopicFull] * 20
+    assert known.refreshes <= 5  # one at once, one for those that came meanwhile; some more on a slow machine
+    known.news = TopicOptions()
+    await publish(bus, room, queue)
+    assert await waiting(bus, queue) == 2
+
+
+async def test_those_who_wait_for_their_turn_are_not_held_up_one_after_the_other(bus: Bus) -> None:
+    """By a broker that is silent; and what is known of turns goes with those who wait."""
+    queue = await bus.queue(**{"x-queue-type": "quorum"})
+    ((host, port),) = bus.link.address.hosts
+    with FaultProxy(host, port) as proxy:
+        url = proxy.url(bus.url).replace("request_seconds=20", "request_seconds=1&connect_seconds=1")
+        link = Link(*read_url(parse_url(url)))
+        room = Room(link, Known(TopicOptions(max_length=9), {"g": queue}))
+        await publish(bus, room, queue)
+        proxy.black_hole()
+        begun = asyncio.get_running_loop().time()
+        results = await asyncio.gather(*(publish(bus, room, queue) for _ in range(10)), return_exceptions=True)
+        assert [type(each) for each in results] == [BrokerUnavailable] * 10
+        assert asyncio.get_running_loop().time() - begun < 6
+        proxy.heal()
+        await publish(bus, room, queue)
+        await link.close()
+    del results
+    gc.collect()  # the errors hold the turn
+    assert not room._turns

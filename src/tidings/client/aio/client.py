@@ -74,7 +74,7 @@ class AsyncClient(AsyncStatements):
     Instead of a URL it can be an engine, which the client then closes. `linger_seconds`: a publish waits so long for
     others, to be stored together with them; many tasks that publish at once share one append and one sync.
 
-    One client per process is enough: it is safe to share between tasks.
+    One client per process is enough: it is safe to share between tasks. One whose opening failed is closed.
     """
 
     def __init__(self, url: str | AsyncFullEngine | None = None, *, linger_seconds: float | None = None) -> None:

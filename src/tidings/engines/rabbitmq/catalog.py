@@ -117,31 +117,32 @@ class Catalog:
             raise _refusal(Capability.RETENTION, f"{way} on the broker")
         if log_arguments(wanted) != log_arguments(TopicOptions()) and not self.keeps_log(name, wanted):
             raise _refusal(Capability.RETENTION, "a topic that delivers at most once keeps no log")
-        is_other = queue_arguments(wanted) != queue_arguments(has or TopicOptions())
+        self._check_queues(name, wanted, has or TopicOptions())
+
+    def _check_queues(self, name: str, wanted: TopicOptions, has: TopicOptions) -> None:
+        """Raise `UnsupportedFeature` when groups have queues for the topic that these options would make otherwise."""
+        is_other = queue_arguments(wanted) != queue_arguments(has)
         groups = self.collectors(name) if is_other or wanted.max_length is not None else {}
         if is_other and groups:
             way = f"group {next(iter(groups))!r} has its queue already: drop_group() it, and make it again afterwards"
             raise _refusal(Capability.MAX_LENGTH, way)
 
     async def drop_topic(self, name: str) -> None:
-        """Remove a topic, its log, and what groups have of it where they collect from it by its name."""
-
-        found: list[TopicEntry] = []
+        """Remove a topic, its log, and what groups have of it where they collect from it by its name. Raises
+        `UnsupportedFeature` when these have a bound: their queues would have to go, and a queue that is made again at
+        once leaves its consumers without messages and unaware of it (RabbitMQ 3.10 tells them of no end then)."""
 
         def decide(stored: str | None) -> None:
             if stored is None:
                 raise TopicNotFound(name)
-            found.append(read_topic(stored.encode()))
+            self._check_queues(name, TopicOptions(), read_topic(stored.encode()).options)
 
+        await self._ledger.refresh()  # so that its groups are known
         await self._ledger.change(_TOPIC + name, decide)
         await self._clear(commands.Queue.Delete(queue=self._names.log(name)))
-        is_plain = queue_arguments(found[-1].options) == queue_arguments(TopicOptions())
         for group in tuple(self.groups.values()):
             if name in group.patterns:
-                queue = self._names.group(group.name, name)
-                await self._clear(commands.Queue.Purge(queue=queue) if is_plain else commands.Queue.Delete(queue=queue))
-                if not is_plain:  # the next topic of this name has a bound of its own, or none
-                    await self._make_queues(group.name, (Pattern.parse(name),), True)
+                await self._clear(commands.Queue.Purge(queue=self._names.group(group.name, name)))
 
     async def _clear(self, frame: Frame) -> None:
         """Ask for something to be emptied or deleted, which somebody may have done before."""
@@ -213,14 +214,16 @@ class Catalog:
         """Make the queues that are not there. New ones are registered, so that they survive what comes."""
         await self._publisher.channel()  # so that the exchanges are there
         names, channel = self._names, await self._link.channel()
-        for pattern in patterns:
-            queue = names.group(group, str(pattern))
-            options = TopicOptions() if pattern.literal is None else self.terms(pattern.literal)
-            await self._link.declare(channel, queue, queue_arguments(options), durable=True)
-            await self._link.bind(channel, queue, names.groups, queue)
-            for key in binding_keys(pattern):
-                await self._link.bind(channel, queue, names.exchange, key)
-        await self._link.end(channel)
+        try:
+            for pattern in patterns:
+                queue = names.group(group, str(pattern))
+                options = TopicOptions() if pattern.literal is None else self.terms(pattern.literal)
+                await self._link.declare(channel, queue, queue_arguments(options), durable=True)
+                await self._link.bind(channel, queue, names.groups, queue)
+                for key in binding_keys(pattern):
+                    await self._link.bind(channel, queue, names.exchange, key)
+        finally:
+            await self._link.end(channel)
         if are_new:
             await self._link.register()
 

@@ -4,14 +4,17 @@ write, and nothing written to a broker that has left."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aiormq.abc import ChannelFrame, ConfirmationFrameType
+from aiormq.auth import AuthMechanism
 from aiormq.channel import Channel as DriverChannel
 from aiormq.connection import Connection as DriverConnection
-from aiormq.connection import FrameReceiver, TransportFactory
+from aiormq.connection import FrameReceiver, TransportFactory, exception_by_code
+from aiormq.exceptions import ProbableAuthenticationError
 from msgspec import Struct
 from pamqp import commands
 from pamqp.base import Frame
@@ -22,6 +25,10 @@ from yarl import URL
 
 from tidings.engines.rabbitmq.frames import Frames
 from tidings.errors import MessageTooLarge
+
+# What becomes of a lost connection the engine tells by its errors. With a handler of its own the driver's log is not
+# printed as Python's last resort; a program that has set up logging gets it as before.
+logging.getLogger("aiormq").addHandler(logging.NullHandler())
 
 FRAMES = 1000
 """Frames that wait to be looked at: reading on before the last message is whole makes turns of the loop fewer."""
@@ -87,9 +94,21 @@ class Connection(DriverConnection):
         super().__init__(url, **options)
         self._transport_factory = _Watched(self._transport_factory, self._watch)
         self._ends = select.poll()
+        self._reached = self._greeted = False
 
     def _watch(self, socket: Any) -> None:
+        self._reached = True
         self._ends.register(socket, RDHUP)
+
+    def _credentials_class(self, start_frame: commands.Connection.Start) -> AuthMechanism:
+        """What the driver asks for when a broker has begun to talk as one."""
+        self._greeted = True
+        return super()._credentials_class(start_frame)
+
+    @property
+    def is_to_a_stranger(self) -> bool:
+        """Whether something listens there that has not talked as a broker does."""
+        return self._reached and not self._greeted
 
     @property
     def is_open(self) -> bool:
@@ -101,9 +120,17 @@ class Connection(DriverConnection):
     async def _rpc(
         request: Frame, writer: asyncio.StreamWriter, frame_receiver: FrameReceiver, wait_response: bool = True
     ) -> FrameTypes | None:
-        """The first thing that the driver does with what it reads frames with: let that be ours."""
+        """Ask one thing while the connection is made; raise what the broker closes it for, which the driver takes for
+        a wrong answer. It is the first thing that is done with what frames are read with: let that be ours."""
         frame_receiver.__class__ = Frames
-        return await DriverConnection._rpc(request, writer, frame_receiver, wait_response)
+        writer.write(marshal(request, 0))
+        await writer.drain()
+        if not wait_response:
+            return None
+        _, _, frame = await frame_receiver.get_frame()
+        if isinstance(frame, commands.Connection.Close):
+            raise ProbableAuthenticationError(frame.reply_text) if frame.reply_code == 403 else exception_by_code(frame)
+        return frame
 
 
 class _Watched(TransportFactory):
@@ -206,7 +233,7 @@ class Channel(DriverChannel):
             body = parcel.body
             header = marshal(ContentHeader(body_size=len(body), properties=parcel.properties), number)
             if len(header) > most + FRAME_BYTES:  # the broker would break the connection
-                raise MessageTooLarge(len(header), most + FRAME_BYTES)
+                raise MessageTooLarge(len(header), most + FRAME_BYTES, "shorten its headers: a frame holds no more")
             parts += (method, header)
             for start in range(0, len(body), most):
                 parts.append(marshal(ContentBody(body[start : start + most]), number))

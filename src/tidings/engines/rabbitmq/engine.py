@@ -24,10 +24,10 @@ from tidings.engines.rabbitmq.publisher import Publisher, Room
 from tidings.engines.rabbitmq.reading.groups import GroupReader
 from tidings.engines.rabbitmq.reading.reader import Reader
 from tidings.engines.rabbitmq.reading.tails import LogReader, TailReader
-from tidings.errors import Closed, MessageTooLarge, SchemaMismatch, Unroutable
+from tidings.errors import Closed, LeaseLost, MessageTooLarge, SchemaMismatch, Unroutable
 from tidings.model.capability import Capability
 from tidings.model.dead_letter import DEAD_LETTER_GROUP, PREFIX
-from tidings.model.message import Receipt, Record
+from tidings.model.message import Message, Receipt, Record
 from tidings.model.options import Durability, Guarantee, PublishOptions, TopicOptions
 from tidings.model.subscription import SubscriptionSpec
 from tidings.model.topics import Pattern
@@ -103,10 +103,14 @@ class RabbitEngine(BrokerEngine):
 
     async def close(self) -> None:
         self._closed = True
-        for feed in tuple(self._feeds.values()):
-            await feed.close()
-        await self._catalog.close()
-        await self._link.close()
+        try:
+            for feed in tuple(self._feeds.values()):
+                await feed.close()
+        finally:
+            try:
+                await self._catalog.close()
+            finally:
+                await self._link.close()
 
     # -- topics
 
@@ -227,9 +231,7 @@ class RabbitEngine(BrokerEngine):
         if spec.group is not None:
             spec = await self._join(spec)
         source = self._source(spec)
-        feed = BrokerFeed(
-            source, spec, message_type, Judge(spec, self._catalog.terms, self.clock.now), self._catalog.terms
-        )
+        feed = _Feed(source, spec, message_type, Judge(spec, self._catalog.terms, self.clock.now), self._catalog.terms)
         self._feeds = {reader: each for reader, each in self._feeds.items() if not reader.closed}
         self._feeds[source] = feed
         try:
@@ -294,6 +296,18 @@ class RabbitEngine(BrokerEngine):
             for each in topics
             if self._catalog.owner(name, each) is not None
         ]
+
+
+class _Feed(BrokerFeed[M]):
+    """A feed that tells when leases were lost with the connection, as all are that were held on it."""
+
+    def _forget(self, acts: Sequence[Act], refused: Sequence[Act], lost: Sequence[Message] = ()) -> None:
+        try:
+            super()._forget(acts, refused, lost)
+        except LeaseLost as error:
+            if not all(act.handle.channel.is_alive for act in refused):
+                error.args = (f"{error}, for the connection to the broker was lost",)
+            raise
 
 
 def without_others(letter: Record) -> Record:

@@ -173,7 +173,9 @@ class Ledger:
             await backoff.pause()
 
     async def _begin(self) -> None:
-        """Find the place of the latest snapshot, and read from there."""
+        """Find the place of the latest snapshot, and read from there. That the exchange is one that cannot be used is
+        found first: nothing was made then."""
+        await self._publisher.channel()
         is_new = not await self._is_there()
         if is_new:
             await self._link.make_stream(self._name, STREAM)

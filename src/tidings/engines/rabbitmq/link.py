@@ -78,6 +78,8 @@ class Link:
                     await connection.connect()
             except Exception as error:  # the driver raises whatever the socket does
                 found = translate(self.address, error)
+                if connection.is_to_a_stranger:
+                    found = BrokerUnavailable(f"{found}; is this a RabbitMQ server?")
                 continue
             self._connection = connection
             made, self.made = self.made, asyncio.Event()
@@ -112,10 +114,21 @@ class Link:
         with translated(self.address):
             channel = Channel(connection, number, confirms)
             connection.channels[number] = channel
-        await self.ask(channel.open())
+        opening = asyncio.ensure_future(channel.open())
+        try:
+            await self.ask(opening)
+        except BaseException:  # who gave up leaves no channel behind that opens later
+            ending = asyncio.ensure_future(self._end_after(opening, channel))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+            raise
         return channel
 
-    async def ask(self, question: Coroutine[Any, Any, T]) -> T:
+    async def _end_after(self, opening: asyncio.Future[Any], channel: Channel) -> None:
+        await asyncio.wait((opening,))
+        await self.end(channel)
+
+    async def ask(self, question: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
         """Return the answer of the broker. Cancelled, it lets the question come to its end: a channel that stopped in
         the middle of one is no use. A broker that does not answer is let go of."""
         asking = asyncio.ensure_future(question)

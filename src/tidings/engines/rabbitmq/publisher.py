@@ -4,17 +4,18 @@ a topic with a bound waits for room first."""
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from pamqp import commands
 
 from tidings.engines.rabbitmq.channel import Channel, Flight, Parcel
 from tidings.engines.rabbitmq.errors import Gone, translate
 from tidings.engines.rabbitmq.link import Link
-from tidings.errors import PublishFailed, PublishUnknown, TopicFull, Unroutable
+from tidings.errors import BrokerUnavailable, PublishFailed, PublishUnknown, TopicFull, Unroutable
 from tidings.model.options import Overflow, TopicOptions
 
 NOWHERE = "make a group, subscribe first, or let topics keep a log (?replay=true)"
@@ -24,6 +25,13 @@ FIRST_LOOK_SECONDS = 0.005
 
 MAX_LOOK_SECONDS = 0.25
 """Longest time between two of these looks: nobody notices it, and many who wait are no load."""
+
+REFRESH_SECONDS = 0.25
+"""Shortest time between two questions what others have changed, for those who are refused: all clients of the bus read
+each of them. Who is refused meanwhile waits and shares the next one, which nobody notices."""
+
+MAX_FOUND = 10_000
+"""Topics for which the broker is known to be ready; who publishes to more of them asks again."""
 
 
 class Publisher:
@@ -57,6 +65,8 @@ class Publisher:
         channel = await self.channel()
         if find is not None and topic not in (found := self._found):
             await find(topic)
+            if len(found) >= MAX_FOUND:
+                found.clear()
             found.add(topic)
         try:
             async with asyncio.timeout(self._link.options.request_seconds) as limit:
@@ -118,20 +128,23 @@ class Room:
         self._bus = bus
         self._channel: Channel | None = None
         self._looking = asyncio.Lock()
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._refreshing = asyncio.Lock()
+        self._refreshed = -inf
 
     @asynccontextmanager
     async def taken(self, topic: str, count: int) -> AsyncIterator[None]:
         """Enter as soon as each group takes so many messages more. Publishers of this engine enter one after the other.
-        Raises `TopicFull` when it takes too long, `UnsupportedFeature`."""
+        Raises `TopicFull` when it takes too long, `BrokerUnavailable`, `UnsupportedFeature`."""
         options, loop = self._bus.terms(topic), asyncio.get_running_loop()
         if not _is_watched(options):
             yield
             return
         until = loop.time() + (options.period("overflow_timeout") if options.overflow is Overflow.BLOCK else 0.0)
+        turn = self._turns.setdefault(topic, asyncio.Lock())  # it is there as long as somebody has it, or waits for it
         pause, is_fresh = FIRST_LOOK_SECONDS, False
         while True:
-            async with self._turns[topic]:
+            async with self._entered(turn, until):
                 full = await self._look(topic, count)
                 if full is None:
                     yield
@@ -142,8 +155,33 @@ class Room:
             elif is_fresh:
                 raise full
             else:  # somebody may just have lifted the bound, or dropped the group
-                await self._bus.refresh()
+                await self._refresh(until)
                 is_fresh = True
+
+    @asynccontextmanager
+    async def _entered(self, turn: asyncio.Lock, until: float) -> AsyncIterator[None]:
+        """Have the turn. Who has it may wait for a broker that is silent: those behind do not wait as long each, one
+        after the other."""
+        try:
+            async with asyncio.timeout_at(until + self._link.options.request_seconds):
+                await turn.acquire()
+        except TimeoutError:
+            raise BrokerUnavailable(f"{self._link.address}: it did not answer in time who published before") from None
+        try:
+            yield
+        finally:
+            turn.release()
+
+    async def _refresh(self, until: float) -> None:
+        """Read what others have changed until now: one reading for all who ask before it begins."""
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        async with self._entered(self._refreshing, until):
+            if self._refreshed < asked:
+                await asyncio.sleep(max(0.0, self._refreshed + REFRESH_SECONDS - loop.time()))
+                begun = loop.time()
+                await self._bus.refresh()
+                self._refreshed = begun
 
     async def _look(self, topic: str, count: int) -> TopicFull | None:
         options = self._bus.terms(topic)
@@ -157,12 +195,15 @@ class Room:
         """Return how many messages wait in a queue; 0 when it was deleted meanwhile."""
         async with self._looking:
             channel = self._channel
-            if channel is None or channel.is_closed:
+            if channel is None or not channel.is_alive:
                 channel = self._channel = await self._link.channel()
             try:
                 answer = await self._link.ask(channel.rpc(commands.Queue.Declare(queue=queue, passive=True)))
             except Gone:
                 return 0
+            except BrokerUnavailable:
+                self._channel = None  # a connection that was let go of takes its time to end
+                raise
         return answer.message_count or 0
 
 

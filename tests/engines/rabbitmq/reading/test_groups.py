@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pamqp import commands
 
 from tests.brokers.faults.stage import proxy_for
+from tests.engines.conftest import Open
+from tests.engines.rabbitmq.conftest import Bus
+from tests.engines.redis import hands
 from tidings import AsyncClient, AsyncSubscription, GroupNotFound, LeaseLost, TopicOptions
+from tidings.engines.rabbitmq.channel import Parcel
+from tidings.engines.rabbitmq.messages import COUNTED, TOPIC
 from tidings.engines.rabbitmq.reading import groups
 from tidings.errors import BrokerUnavailable
+from tidings.model.topics import parse_topics
+from tidings.testing.conformance.stage.place import until
 
 
 async def take(subscription: AsyncSubscription, count: int) -> list[Any]:
@@ -95,10 +103,23 @@ async def test_an_ack_that_was_never_sent_is_refused(url: str) -> None:
             async with consumer(client) as subscription, consumer(other) as heir:
                 (message,) = await take(subscription, 1)
                 proxy.cut()
-                with pytest.raises(LeaseLost):
+                with pytest.raises(LeaseLost, match="to another consumer, for the connection to the broker was lost"):
                     await message.ack()
                 (again,) = await take(heir, 1)
                 assert again.data == "job"
+
+
+async def test_a_lease_that_ran_out_is_not_said_to_be_lost_with_the_connection(url: str) -> None:
+    async with AsyncClient(url) as client:
+        await client.create_group("jobs", "workers")
+        await client.publish("jobs", "job")
+        async with consumer(client) as subscription:
+            (message,) = await take(subscription, 1)
+            await message.extend(0.05)
+            await take(subscription, 1)
+            with pytest.raises(LeaseLost) as lost:
+                await message.ack()
+            assert "connection" not in str(lost.value)
 
 
 async def test_messages_do_not_wait_for_a_consumer_that_asks_for_none(url: str) -> None:
@@ -129,6 +150,45 @@ async def test_a_group_that_is_dropped_is_told_to_its_consumers(url: str) -> Non
             await client.drop_group("workers")
             with pytest.raises(GroupNotFound):
                 await subscription.fetch(1, timeout=10)
+
+
+async def test_a_queue_that_is_made_again_has_its_consumer_again(
+    opened: Open, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came ahead from the old one is nobody's any more; what came ahead from the others stays."""
+    monkeypatch.setattr(groups, "IDLE_SECONDS", 1000.0)
+    engine, other = await opened(), await opened()
+    feed: Any = await hands.consumer(engine, "jobs", "bills")
+    await hands.publish(engine, "jobs", *range(20))
+    await hands.publish(engine, "bills", *range(30, 35))
+    held = await hands.take(feed, 5)
+    source = feed._source
+    await until(lambda: len(source._arrived) == 20)
+    await bus.link.once(commands.Queue.Delete(queue=bus.names.group("billing", "jobs")))
+    await until(lambda: source._gone)
+    await other.create_group(hands.spec("jobs", "bills", group="billing"))
+    await other._catalog._make_queues("billing", parse_topics(["jobs"]), False)
+    await hands.publish(other, "jobs", "new")
+    found = await hands.take(feed, 6)
+    assert sorted(message.record.id for message in found) == [*(f"id-{bill}" for bill in range(30, 35)), "id-new"]
+    await hands.settle(feed, [*found, *held], "ack")  # also what was held, as long as nobody else could have it
+    assert await hands.now(feed) == []
+    assert source._outstanding == {}
+
+
+async def test_what_a_dropped_group_had_is_not_published_to_the_next_one(opened: Open, bus: Bus) -> None:
+    """Also not by a consumer that gives back by publishing, as it does what the broker counts the deaths of."""
+    engine, other = await opened(), await opened()
+    feed: Any = await hands.consumer(engine, "jobs")
+    assert await hands.now(feed) == []
+    properties = commands.Basic.Properties(message_id="counted", headers={TOPIC: "jobs", COUNTED: 1})
+    await bus.publisher.send([Parcel("", bus.names.group("billing", "jobs"), properties, b"1")], "jobs")
+    await until(lambda: feed._source._arrived)
+    await other.drop_group("billing")
+    await until(lambda: feed._source._gone)
+    heir = await hands.consumer(other, "jobs")
+    await engine.close()
+    assert await hands.now(heir) == []
 
 
 async def test_a_message_that_two_patterns_match_comes_once(url: str) -> None:

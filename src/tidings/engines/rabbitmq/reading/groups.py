@@ -129,7 +129,8 @@ class GroupReader(Reader):
 
     async def _want(self, channel: Channel, limit: int) -> None:
         async with self._turn:
-            if not self._queues or self._gone:
+            await self._forget_gone(channel)
+            if len(self._queues) < len(self._spec.patterns):
                 asking = asyncio.ensure_future(self._ask_for_more(channel))
                 asking.add_done_callback(lambda done: done.cancelled() or done.exception())
                 await asyncio.shield(asking)
@@ -140,15 +141,26 @@ class GroupReader(Reader):
                 done, self._done = self._done, []
                 await channel.send(acks(self._outstanding, done))
 
-    async def _ask_for_more(self, channel: Channel) -> None:
-        """Have messages come, if they do not yet. One consumer a queue: what it gives back keeps its order."""
+    async def _forget_gone(self, channel: Channel) -> None:
+        """Forget the consumers that the broker has ended. What has come by them and was not sorted goes back, if there
+        is still a queue: what is held keeps its number, by which it is settled."""
         gone, self._gone = self._gone, set()
-        if gone.intersection(self._queues):
-            self._queues.clear()
-        for pattern in () if self._queues else self._spec.patterns:
-            consumer = uuid4().hex
-            queue = self._queues[consumer] = self._catalog.names.group(self._group, str(pattern))
-            await self._consume(channel, queue, consumer, self._spec.prefetch)
+        if not gone:
+            return
+        for consumer in gone:
+            self._queues.pop(consumer, None)
+        back = [each.tag for each in self._arrived if each.consumer in gone]
+        self._arrived = deque(each for each in self._arrived if each.consumer not in gone)
+        await channel.send(self._release(back))
+
+    async def _ask_for_more(self, channel: Channel) -> None:
+        """Have messages come, where they do not yet. One consumer a queue: what it gives back keeps its order."""
+        for pattern in self._spec.patterns:
+            queue = self._catalog.names.group(self._group, str(pattern))
+            if queue not in self._queues.values():
+                consumer = uuid4().hex
+                self._queues[consumer] = queue
+                await self._consume(channel, queue, consumer, self._spec.prefetch)
 
     async def _settle_down(self, channel: Channel) -> None:
         """Wait for what a queue has and may deliver: until an ack is on the disk, nothing comes for it."""
@@ -217,7 +229,8 @@ class GroupReader(Reader):
 
     async def _end_consumers(self, channel: Channel) -> None:
         """Have nothing more come. What was on its way has come by then."""
-        for consumer in self._queues:
+        await self._forget_gone(channel)
+        for consumer in tuple(self._queues):
             await self._link.ask(channel.rpc(commands.Basic.Cancel(consumer_tag=consumer)))
 
     def _take_arrived(self, channel: Channel) -> list[Held]:
