@@ -50,7 +50,10 @@ def read_options(url: URL, kind: type[Options]) -> Options:
     try:
         return msgspec.convert(url.options, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidURL(f"{url.scheme}: option {error}") from error
+        reason, found, place = str(error).rpartition(" - at `$.")
+        name = place.removesuffix("`")
+        told = f"{name}={url.options[name]!r}: {reason.removesuffix(', got `str`')}" if found else place
+        raise InvalidURL(f"{url.scheme}: option {told}") from error
 
 
 def suggestion(word: str, known: tuple[str, ...]) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tidings.engines.redis.engine import RedisEngine
@@ -59,6 +62,18 @@ async def now(feed: AsyncFeed[Message]) -> list[Message]:
 
 async def settle(feed: AsyncFeed[Message], messages: Sequence[Message], action: str, seconds: float | None = 0) -> None:
     await feed.settle([Settlement(message, action, seconds) for message in messages])
+
+
+@contextmanager
+def stopped(numbers: Sequence[int]) -> Iterator[None]:
+    """Let processes stand still meanwhile, with their connections open."""
+    try:
+        for number in numbers:
+            os.kill(number, signal.SIGSTOP)
+        yield
+    finally:
+        for number in numbers:
+            os.kill(number, signal.SIGCONT)
 
 
 def data(messages: Sequence[Message]) -> list[Any]:

@@ -16,6 +16,7 @@ from tidings.errors import (
     GroupExists,
     GroupNotFound,
     InvalidOption,
+    StorageFull,
     TooManySubscribers,
     UnsupportedFeature,
 )
@@ -165,6 +166,34 @@ async def test_problems_are_those_of_the_way_to_the_server(distant: RedisEngine,
     while not (problems := await distant.problems()):  # it may not have noticed yet
         pass
     assert "127.0.0.1" in problems[0]
+
+
+async def _fill(engine: RedisEngine) -> None:
+    while True:
+        await publish(engine, "orders", "x" * 20_000)
+
+
+async def test_a_memory_that_is_full_is_a_problem(opened: Open) -> None:
+    with RedisServer(maxmemory="4mb") as server:
+        engine = await opened(f"{server.url}?prefix=x")
+        assert await engine.problems() == []
+        with pytest.raises(StorageFull):
+            await _fill(engine)
+        (problem,) = await engine.problems()
+        assert "maxmemory" in problem
+        await engine.close()
+
+
+async def test_what_refuses_every_publish_is_a_problem(opened: Open) -> None:
+    with RedisServer() as server:
+        engine = await opened(f"{server.url}?prefix=x")
+        async with Redis.from_url(server.url) as raw:
+            assert await engine.problems() == []
+            assert await raw.keys() == [], "asking leaves nothing behind"
+            await raw.config_set("min-replicas-to-write", 1)
+        (problem,) = await engine.problems()
+        assert "NOREPLICAS" in problem
+        await engine.close()
 
 
 async def test_the_end_gives_back(opened: Open) -> None:

@@ -118,6 +118,20 @@ async def test_who_waits_for_room_goes_on_when_there_is_some(opened: Open, monke
         assert [receipt.offset for receipt in await waiting] == [1]
 
 
+async def test_nothing_is_kept_for_topics_without_end(engine: RedisEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "TURNS_KEPT", 2)
+    for number in range(4):
+        await engine.create_topic(f"parted{number}", TopicOptions(partitions=2))
+        await publish(engine, f"parted{number}", 1)
+        await engine.create_topic(f"full{number}", TopicOptions(max_length=1, overflow="block", overflow_timeout=0.01))
+        await consumer(engine, f"full{number}")
+        with pytest.raises(TopicFull):
+            await publish(engine, f"full{number}", 1, 2)
+    publisher = engine._publisher
+    assert (list(publisher._turns), list(publisher._room)) == (["parted2", "parted3"], [])
+    assert [(await publish(engine, f"parted{number}", 1))[0].partition for number in (2, 0)] == [1, 0]
+
+
 async def test_waiting_for_room_ends(engine: RedisEngine) -> None:
     await engine.create_topic("orders", TopicOptions(max_length=1, overflow="block", overflow_timeout=0.1))
     await consumer(engine, "orders")

@@ -248,11 +248,11 @@ class RedisEngine(BrokerEngine):
 
     async def problems(self) -> list[str]:
         try:
-            await self._link.open()
+            problems = await self._link.problems()
             await self._catalog.load_groups()
         except EngineError as error:
             return [str(error)]
-        return list(self._link.server.problems)
+        return problems
 
     # -- the end
 

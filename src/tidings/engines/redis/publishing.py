@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 from tidings.brokers.registry import admit, compression_of, place_of, prepare
 from tidings.brokers.wire import pack
@@ -19,6 +20,10 @@ from tidings.model.options import NORMAL_PRIORITY, Durability, Guarantee, Overfl
 ROOM_SECONDS = 1.0
 """How long a publish that waits for room waits to be told of it, before it looks by itself: word of it is lost only
 together with a connection."""
+
+TURNS_KEPT = 10_000
+"""Topics of several partitions of which it is remembered whose turn it is, those published to last: about a megabyte.
+Any other begins with its first partition again: less even, and no other harm."""
 
 WAYS_OUT = {
     Durability.OS: "let the server have appendonly yes and appendfsync always, or no, and this account ask CONFIG GET",
@@ -35,7 +40,7 @@ class Publisher:
         self._catalog = catalog
         self._now = now
         self._turns: dict[str, int] = {}
-        self._room: dict[str, asyncio.Event] = {}
+        self._room: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()  # each as long as somebody waits
 
     def told(self, topic: str) -> None:
         """Somebody said that something happened on the topic: perhaps there is room."""
@@ -113,7 +118,7 @@ class Publisher:
         batch: list[Any] = [entry.name, known.version, options.priority, due, len(records)]
         compression = compression_of(entry, options.compression)
         aloud = entry.options.delivery is Guarantee.AT_MOST_ONCE
-        turn = self._turns.get(entry.name, 0)
+        turn = self._turns.pop(entry.name, 0)
         many = entry.options.partitions > 1
         for record in records:
             body, encoding = (record.data, None) if compression is None else pack(record.data, compression)
@@ -124,6 +129,8 @@ class Publisher:
             batch += (place, body, record.id, record.content_type, payload, len(extra), *extra)
         if many:
             self._turns[entry.name] = turn
+            if len(self._turns) > TURNS_KEPT:
+                del self._turns[next(iter(self._turns))]
         return batch
 
     def _receipts(self, known: Known, records: Sequence[Record], options: PublishOptions, answer: Any) -> list[Receipt]:

@@ -192,8 +192,9 @@ async def test_who_fetches_quickly_has_the_next_batch_on_its_way(engine: RedisEn
 async def test_little_is_not_read_ahead(engine: RedisEngine) -> None:
     feed = await consumer(engine, "orders")
     await publish(engine, "orders", *range(500))
-    for has in (63, 126):
-        await take(feed, 63)
+    little = reading.AHEAD_LEAST - 1
+    for has in (little, 2 * little):
+        await take(feed, little)
         assert await held(engine) == {"ann": has}
 
 

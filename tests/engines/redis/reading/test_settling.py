@@ -170,6 +170,25 @@ async def test_what_was_put_off_is_not_taken_from_who_has_it_by_now(
     assert [(group.held, group.failed) for group in await engine.groups("orders")] == [(1, 1)]
 
 
+async def test_what_may_be_given_back_already_is_not_taken_from_who_has_it_by_now(
+    engine: RedisEngine, behind: RedisEngine, proxy: FaultProxy
+) -> None:
+    """At most once nobody has a lease that could be looked up: so it is said once."""
+    await engine.create_topic("orders", TopicOptions(delivery="at_most_once"))
+    feed, other = await consumer(behind, "orders"), await consumer(engine, "orders", consumer="bob")
+    await publish(engine, "orders", 1, 2)
+    messages = await take(feed, 2)
+    proxy.refuse()  # what comes back waits
+    proxy.drop_reply(request=b"give")
+    settling = asyncio.create_task(settle(feed, messages, "release"))
+    assert data(await take(other, 2)) == [1, 2]
+    proxy.accept()
+    await settling
+    assert behind._link._lost_at, "the answer was lost"
+    assert await now(other) == []
+    assert [(group.lag, group.acked) for group in await engine.groups("orders")] == [(0, 2)]
+
+
 async def test_an_ack_that_did_not_arrive_is_refused_when_another_has_the_message(
     engine: RedisEngine, behind: RedisEngine, proxy: FaultProxy
 ) -> None:

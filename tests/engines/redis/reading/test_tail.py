@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -16,6 +17,7 @@ from tidings.model.options import TopicOptions
 from tidings.model.topics import parse_topics
 from tidings.testing.conformance.stage.place import until
 from tidings.testing.proxy import FaultProxy
+from tidings.testing.servers import RedisServer
 
 SAID = TopicOptions(delivery="at_most_once")
 
@@ -91,6 +93,46 @@ async def test_a_stream_is_read_on_after_the_connection_broke(
     proxy.heal()
     assert data(await take(feed, 2)) == [2, 3]
     assert feed.gaps == ()
+
+
+async def test_a_server_that_comes_back_empty_is_read_from_its_beginning(opened: Open) -> None:
+    with RedisServer() as server:
+        engine = await opened(f"{server.url}?prefix=x")
+        await publish(engine, "orders", 0)
+        feed = await tail(engine, "orders")
+        await publish(engine, "orders", 1)
+        assert data(await take(feed, 1)) == [1]
+        waiting = asyncio.create_task(take(feed, 2))
+        (reader,) = engine._feeds
+        server.kill()
+        await until(lambda: not engine._link.connected and reader._asking is not None)  # it asks for what is gone
+        await asyncio.to_thread(server.start)
+        await until(lambda: feed.gaps)
+        await publish(engine, "orders", 2, 3)
+        assert data(await waiting) == [2, 3]
+        assert [gap.reason for gap in feed.gaps] == ["Redis has lost its data"]
+        await engine.close()
+
+
+async def test_a_topic_that_goes_while_it_is_asked_for_is_asked_for_no_more(
+    engine: RedisEngine, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed, other = await tail(engine, "orders"), await opened()
+    await publish(engine, "orders", 1)
+    assert data(await take(feed, 1)) == [1]
+    await other.drop_topic("orders")
+    (reader,) = engine._feeds
+    answered = reader._take_in
+
+    async def told_meanwhile(answer: Any) -> None:
+        reader.told("orders")
+        await answered(answer)
+
+    monkeypatch.setattr(reader, "_take_in", told_meanwhile)
+    assert await now(feed) == []
+    monkeypatch.undo()
+    await publish(other, "orders", 2)
+    assert data(await take(feed, 1)) == [2]
 
 
 async def test_what_is_said_while_the_connection_is_broken_is_a_gap(

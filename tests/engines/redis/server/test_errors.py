@@ -10,6 +10,8 @@ from tidings.errors import BrokerRefused, BrokerUnavailable, EngineError, Storag
 
 CASES: list[tuple[Exception, type[EngineError], str]] = [
     (driver.AuthenticationError("WRONGPASS invalid pair"), BrokerRefused, "password is wrong"),
+    (driver.AuthenticationError("Authentication required."), BrokerRefused, "asks for a password"),
+    (driver.InvalidResponse('Protocol error, got "I"'), BrokerRefused, "is this its port?"),
     (driver.ResponseError("WRONGPASS invalid pair"), BrokerRefused, "password is wrong"),
     (driver.ResponseError("NOAUTH Authentication required."), BrokerRefused, "asks for a password"),
     (driver.NoPermissionError("no permissions"), BrokerRefused, "may not do this"),
@@ -25,6 +27,8 @@ CASES: list[tuple[Exception, type[EngineError], str]] = [
     (driver.TimeoutError("Timeout reading"), BrokerUnavailable, "did not answer in time"),
     (TimeoutError(), BrokerUnavailable, "did not answer in time"),
     (driver.ConnectionError("Error 111 connecting"), BrokerUnavailable, "cannot be reached"),
+    (driver.ConnectionError("Error UNKNOWN while writing to socket. Connection lost."), BrokerUnavailable, "its port"),
+    (driver.ConnectionError("Connection closed by server."), BrokerUnavailable, "its port"),
     (ConnectionResetError(), BrokerUnavailable, "the connection was lost"),
     (OSError(113, "No route to host"), BrokerUnavailable, "No route to host"),
 ]

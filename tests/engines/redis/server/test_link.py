@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,17 +11,24 @@ from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as Disconnected
 
 from tests.engines.redis.conftest import REQUEST_SECONDS
+from tests.engines.redis.hands import stopped
 from tidings.engines.redis.server.link import AnswerLost, Link
 from tidings.engines.redis.server.options import Target
-from tidings.errors import BrokerUnavailable, Closed
+from tidings.errors import BrokerRefused, BrokerUnavailable, Closed
 from tidings.model.url import parse_url
+from tidings.testing.conformance.stage.place import until
 from tidings.testing.proxy import FaultProxy
 from tidings.testing.servers import RedisServer
+from tidings.testing.servers.process import HOST
 
 NAMES = ("topics", "names")
 """A script that only looks."""
+
+CLOG = 40_000_000
+"""Bytes: more than the kernel holds of a connection."""
 
 
 class Calls:
@@ -77,6 +85,15 @@ async def test_it_hears_what_is_said_to_it_and_to_all(calls: Calls, url: str, ra
     assert await soon(calls.told) == "orders/\u00e9"
     await raw.publish(f"{prefix}::news", "")
     assert await soon(calls.news) is None
+
+
+async def test_what_others_say_on_its_channel_harms_nobody(calls: Calls, url: str, raw: Redis) -> None:
+    link = calls.link(url)
+    await link.open()
+    await raw.publish(link.channel, b"\xff\xfe")
+    await raw.publish(link.channel, "orders")
+    assert [await soon(calls.told), await soon(calls.told)] == ["\ufffd\ufffd", "orders"]
+    assert calls.back.empty(), "the connection is the one it was"
 
 
 async def test_listening_is_by_name_and_by_pattern_until_it_is_taken_back(
@@ -148,6 +165,100 @@ async def test_a_first_connection_that_cannot_be_made_is_told(calls: Calls, far:
     proxy.heal()
     await link.open()
     assert link.connected
+
+
+@pytest.mark.parametrize("database", ["", "/1"])
+async def test_a_password_that_is_missing_is_told_and_nothing_else(
+    calls: Calls, caplog: pytest.LogCaptureFixture, database: str
+) -> None:
+    with RedisServer(requirepass="secret") as server:
+        link = calls.link(server.url.replace(":secret@", "") + database)
+        for _ in range(5):
+            with pytest.raises(BrokerRefused, match="asks for a password"):
+                await link.open()
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+@pytest.mark.parametrize("greeting", [b'INFO {"server_id":"N"} \r\n', b"AMQP\x00\x00\x09\x01", b""])
+@pytest.mark.parametrize("first", [0, 8], ids=["at once", "when it was spoken to"])
+async def test_a_server_that_is_no_redis_is_told(calls: Calls, greeting: bytes, first: int) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(first)
+        writer.write(greeting)
+        writer.close()
+
+    async with await asyncio.start_server(greet, HOST) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises((BrokerRefused, BrokerUnavailable), match="is this its port"):
+            await calls.link(f"redis://{HOST}:{port}").open()
+
+
+async def clog(link: Link) -> asyncio.Task[Any]:
+    """Send more than fits between here and a server that stands still."""
+    clogging = asyncio.create_task(link.run(*NAMES, bytes(CLOG)))
+    pipe = link._pipe
+    assert pipe is not None
+    await until(lambda: pipe.stalled)  # a turn later while a PING of the link's own is not answered
+    return clogging
+
+
+async def process_of(link: Link) -> int:
+    """The number of the server's process."""
+    told: bytes = await link.ask("INFO", "server")
+    return int(told.partition(b"process_id:")[2].split()[0])
+
+
+async def test_what_a_server_does_not_take_waits_in_line_and_not_in_memory(calls: Calls) -> None:
+    with RedisServer() as server:
+        link = calls.link(server.url)
+        await link.open()
+        pipe, order = link._pipe, []
+        assert pipe is not None
+
+        async def ask(place: int) -> None:
+            await link.run(*NAMES, bytes(100_000))
+            order.append(place)
+
+        with stopped([await process_of(link)]):
+            asked = [await clog(link)]
+            kept = pipe._transport.get_write_buffer_size()
+            asked += [asyncio.create_task(ask(place)) for place in range(20)]
+            await asyncio.sleep(0)
+            assert (pipe._transport.get_write_buffer_size(), pipe._unsent) == (kept, [])
+            asked.pop(3).cancel()
+        await asyncio.gather(*asked, ask(20))
+        assert order == [0, 1, *range(3, 21)]
+        assert (pipe is link._pipe, pipe.stalled) == (True, 0)
+
+
+async def test_what_a_server_did_not_take_was_not_done(calls: Calls) -> None:
+    with RedisServer() as server:
+        link = calls.link(f"{server.url}?request_seconds={REQUEST_SECONDS}&connect_seconds={REQUEST_SECONDS}")
+        await link.open()
+        with stopped([await process_of(link)]):
+            clogging = await clog(link)
+            with pytest.raises(BrokerUnavailable) as refused:
+                await link.run(*NAMES)
+            assert type(refused.value) is BrokerUnavailable
+            with pytest.raises(AnswerLost):
+                await clogging
+
+
+async def test_who_waits_in_line_takes_the_next_connection(calls: Calls) -> None:
+    with RedisServer() as server:
+        link = calls.link(server.url)
+        await link.open()
+        with stopped([await process_of(link)]):
+            clogging = await clog(link)
+            waiting = asyncio.create_task(link.run(*NAMES))
+            await asyncio.sleep(0)
+            assert link._pipe is not None
+            link._pipe.end(Disconnected("cut"))
+            with pytest.raises(AnswerLost):
+                await clogging
+        async with asyncio.timeout(5):
+            assert await waiting == [b"0", []]
 
 
 async def test_an_answer_that_never_comes_ends_the_wait(calls: Calls, far: str, proxy: FaultProxy) -> None:

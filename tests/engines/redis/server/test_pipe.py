@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 
 from tidings.engines.redis.server.options import Target
 from tidings.engines.redis.server.pipe import Ear, Pipe
@@ -146,3 +146,62 @@ async def test_a_server_that_talks_nonsense_is_left(pipe: Pipe, lost: list[Excep
     assert len(lost) == 1
     with pytest.raises(type(lost[0])):
         await pipe.send("PING")
+
+
+async def test_who_waits_for_room_goes_one_after_the_other(pipe: Pipe) -> None:
+    went: list[int] = []
+
+    async def go(number: int) -> None:
+        await pipe.room()
+        went.append(number)
+        if number == 1:
+            pipe.pause_writing()  # so does the transport when that was too much again
+
+    pipe.pause_writing()
+    going = [asyncio.create_task(go(number)) for number in range(4)]
+    await asyncio.sleep(0)
+    pipe.resume_writing()
+    assert pipe.stalled, "who comes now has to wait behind them"
+    await asyncio.wait(going[:2])
+    for _ in going:
+        await asyncio.sleep(0)
+    assert went == [0, 1]
+    pipe.resume_writing()
+    await asyncio.gather(*going)
+    assert (went, pipe.stalled) == ([0, 1, 2, 3], 0)
+
+
+async def test_who_is_cancelled_while_it_closes_harms_nobody(pipe: Pipe, caplog: pytest.LogCaptureFixture) -> None:
+    closing = asyncio.create_task(pipe.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    await pipe.close()
+    assert not caplog.records
+
+
+async def test_who_cannot_bear_what_it_hears_ends_the_connection_as_one_that_was_lost(
+    redis_url: str, raw: Redis, lost: list[Exception]
+) -> None:
+    connection: Any = Target(parse_url(redis_url)).connection()
+    await connection.connect()
+    name = uuid4().hex
+
+    def heard(native: bytes, channel: bytes, payload: bytes) -> None:
+        payload.decode()
+
+    ear = Ear(connection, lost.append, heard)
+    await ear.send("SUBSCRIBE", name)
+    waiting = ear.send("SUBSCRIBE", f"{name}/other") if await raw.publish(name, b"\xff\xfe") else None
+    assert waiting is not None
+    with pytest.raises(Disconnected, match="unreadable"):
+        await waiting
+    assert [type(error) for error in lost] == [Disconnected]
+    await ear.close()
+
+
+async def test_who_waits_gets_nonsense_as_an_error_of_the_driver(pipe: Pipe) -> None:
+    waiting = pipe.send("BLPOP", uuid4().hex, 0)
+    pipe.data_received(b"?what is this\r\n")
+    with pytest.raises(InvalidResponse):
+        await waiting

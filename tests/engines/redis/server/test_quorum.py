@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from tests.engines.redis.hands import stopped
 from tidings import (
     AsyncClient,
     BrokerRefused,
@@ -83,17 +82,6 @@ class Stage:
 
 
 @contextmanager
-def stopped(numbers: list[int]) -> Iterator[None]:
-    try:
-        for number in numbers:
-            os.kill(number, signal.SIGSTOP)
-        yield
-    finally:
-        for number in numbers:
-            os.kill(number, signal.SIGCONT)
-
-
-@contextmanager
 def following(host: str, port: int) -> Iterator[tuple[RedisServer, RedisServer]]:
     """Two replicas of who is there."""
     with ExitStack() as running:
@@ -118,6 +106,19 @@ async def unknown(*ids: str) -> AsyncIterator[None]:
     assert REQUEST_SECONDS * 0.9 <= time.monotonic() - begun < REQUEST_SECONDS + 5
     if ids:
         assert raised.value.message_ids == ids
+
+
+async def test_too_few_replicas_are_a_problem(stage: Stage) -> None:
+    client = await stage.open(QUICK)
+    one, other = stage.replicas
+    one.kill()
+    assert (await client.health()).ok, "the other one is enough"
+    other.kill()
+    async with unknown():
+        await client.publish("orders", 1, durability="quorum")
+    (problem,) = (await client.health()).problems
+    assert "0 replicas" in problem
+    assert (await (await stage.open("")).health()).ok, "nobody asks for a majority there"
 
 
 async def test_a_receipt_names_it_when_others_have_the_message(stage: Stage) -> None:

@@ -12,6 +12,7 @@ from tidings.brokers.feed import Delivery
 from tidings.brokers.verdicts import Act
 from tidings.engines.redis.reading.reader import OFFSET_STEP, Reader, suffix_of
 from tidings.engines.redis.reading.settling import Handle
+from tidings.engines.redis.server.link import AnswerLost
 from tidings.errors import BrokerRefused, Closed, EngineError
 from tidings.model.message import Message
 from tidings.model.options import Durability
@@ -25,8 +26,8 @@ AHEAD_SECONDS = 0.05
 """How long what nobody has fetched yet waits here for the next fetch, before it goes back to the group. Who needs
 longer for a batch gains nothing by having the next one at once."""
 
-AHEAD_LEAST = 64
-"""Messages that are worth reading ahead: fewer the script delivers as fast."""
+AHEAD_LEAST = 16
+"""Messages that are worth reading ahead: so many and no more the script delivers by itself (SMALL in claim.lua)."""
 
 
 class Consumer(Reader):
@@ -158,7 +159,8 @@ class Consumer(Reader):
         )
 
     async def take_back(self, messages: Sequence[Message]) -> bool:
-        await self._give_back([_delivery(message) for message in messages])
+        with contextlib.suppress(AnswerLost):  # they may come again or be lost: both is at most once
+            await self._give_back([_delivery(message) for message in messages])
         return True
 
     async def _give_back(self, deliveries: Sequence[Delivery]) -> None:
@@ -208,7 +210,8 @@ class Consumer(Reader):
             if self._returning is not None:
                 await self._returning
             if unseen:
-                await self._give_back(unseen)
+                with contextlib.suppress(AnswerLost):
+                    await self._give_back(unseen)
             await self._link.run("leave", self.name, self._spec.group or "", "0", 0, *self.attached, repeat=True)
 
 

@@ -186,7 +186,7 @@ class Reader(Source):
             self._dirty.update(dict.fromkeys(self._topics))
             everything = True
         self._dirty.update(dict.fromkeys(topic for topic, due in self._due.items() if due <= now))
-        topics, self._dirty = list(self._dirty), {}
+        topics, self._dirty = [topic for topic in self._dirty if topic in self._topics], {}  # others went meanwhile
         for topic in topics:
             self._due.pop(topic, None)
         try:

@@ -22,7 +22,8 @@ SENDINGS = 2
 
 EACH, WHOLE, AGAIN = "0", "1", "2"
 """How the script takes what it is given: each for itself, all or nothing, or as what may have been done before; then it
-looks up what this consumer still has."""
+looks up what this consumer still has. Acks of one stream take the shorter script also then: it may run twice, as only
+what was still pending is acked and counted."""
 
 Way = tuple[str, str, int, str, int, str]
 """Topic, suffix of the stream, attempt, what becomes of it, after so many microseconds, and the counter."""
@@ -62,12 +63,14 @@ class Settler:
         return []
 
     async def give_back(self, name: str, group: str, deliveries: Sequence[Delivery]) -> None:
-        """Give back what nobody has seen, without counting an attempt; also what was settled when it was pulled."""
+        """Give back what nobody has seen, without counting an attempt; also what was settled when it was pulled. Raises
+        `AnswerLost` when that may be done: another may have it by now, and it may not come twice."""
         arguments: list[Any] = []
         for way, alike in groupby(deliveries, _way_back):
             entries = sorted((each.handle.entry for each in alike), key=_order)
             arguments += (*way, len(entries), *entries, 0)
-        await self._link.run("settle", name, group, AGAIN, *arguments, repeat=True)
+        may_repeat = not any(each.settled for each in deliveries)  # what nobody leases cannot be looked up
+        await self._link.run("settle", name, group, AGAIN, *arguments, repeat=may_repeat)
 
     async def commit(
         self, name: str, group: str, acts: Sequence[Act], outputs: Sequence[Output], durability: Durability

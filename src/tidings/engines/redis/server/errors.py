@@ -6,8 +6,16 @@ import redis.exceptions as driver
 
 from tidings.errors import BrokerRefused, BrokerUnavailable, EngineError, StorageFull
 
+PASSWORD_MISSING = "it asks for a password, and the URL has none"
+
+HUNG_UP = "it ended the connection at the first words; where that goes on: is this its port?"
+
 _WORDS: tuple[tuple[type[Exception], str, type[EngineError], str], ...] = (
+    (driver.AuthenticationError, "Authentication required", BrokerRefused, PASSWORD_MISSING),
     (driver.AuthenticationError, "", BrokerRefused, "the user or password is wrong"),
+    (driver.InvalidResponse, "", BrokerRefused, "what answers there does not speak as Redis does: is this its port?"),
+    (driver.ConnectionError, " while ", BrokerUnavailable, HUNG_UP),
+    (driver.ConnectionError, "closed by server", BrokerUnavailable, HUNG_UP),
     (driver.AuthorizationError, "", BrokerRefused, "the account may not do this"),
     (driver.NoPermissionError, "", BrokerRefused, "the account may not do this; docs/engines/redis.md has its rights"),
     (driver.BusyLoadingError, "", BrokerUnavailable, "it is loading its data"),
@@ -15,7 +23,7 @@ _WORDS: tuple[tuple[type[Exception], str, type[EngineError], str], ...] = (
     (driver.ReadOnlyError, "", BrokerRefused, "it is a replica; give the URL of the primary"),
     (driver.ClusterError, "", BrokerRefused, "it is part of a Redis Cluster, and a bus has to be on one node"),
     (driver.ResponseError, "OOM", StorageFull, "its memory is full (maxmemory)"),
-    (driver.ResponseError, "NOAUTH", BrokerRefused, "it asks for a password"),
+    (driver.ResponseError, "NOAUTH", BrokerRefused, PASSWORD_MISSING),
     (driver.ResponseError, "WRONGPASS", BrokerRefused, "the user or password is wrong"),
     (
         driver.ResponseError,

@@ -19,6 +19,10 @@ QUORUM = 3
 
 LEVELS = [*Durability]
 
+LEAST_ROOM = 1024 * 1024
+"""Bytes up to `maxmemory` below which memory counts as full: a batch or a larger message is refused then, although a
+small one may still find room."""
+
 ASKED = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory", "maxmemory-policy")
 
 
@@ -37,7 +41,7 @@ class Server(Struct, frozen=True):
 
 async def examine(pipe: Pipe, replicas: int) -> Server:
     """Look at the server, which is one of `replicas`. Raises `BrokerRefused` for one that cannot have a bus."""
-    information = _read_information(await pipe.send("INFO", "server", "cluster"))
+    information = read_information(await pipe.send("INFO", "server", "cluster"))
     version = information.get("redis_version", "0")
     numbers = [int(part) for part in version.split(".")[:2] if part.isdecimal()]
     if tuple(numbers) < LEAST_VERSION:
@@ -52,7 +56,8 @@ async def examine(pipe: Pipe, replicas: int) -> Server:
     return judge(settings, replicas)
 
 
-def _read_information(text: bytes) -> dict[str, str]:
+def read_information(text: bytes) -> dict[str, str]:
+    """Return what INFO answers by its names."""
     lines = (line.partition(":") for line in text.decode(errors="replace").splitlines())
     return {name: value for name, colon, value in lines if colon}
 
@@ -67,6 +72,18 @@ def judge(settings: dict[str, str], replicas: int = 1) -> Server:
     if settings.get("maxmemory", "0") != "0" and policy.startswith("allkeys"):
         return Server(problems=(f"maxmemory-policy is {policy}: messages vanish when memory is short; set noeviction",))
     return Server(_level(settings), (), replicas >= QUORUM)
+
+
+def lacks(told: dict[str, str], needed: int) -> list[str]:
+    """Return what a server is short of, by what it tells now of its memory and its replicas."""
+    found = []
+    most, used = int(told.get("maxmemory", 0)), int(told.get("used_memory", 0))
+    if most and told.get("maxmemory_policy") == "noeviction" and most - used < LEAST_ROOM:
+        found.append(f"its memory is full: {used} of {most} bytes (maxmemory)")
+    online = sum(name.startswith("slave") and "state=online" in told[name] for name in told)
+    if online < needed:
+        found.append(f"{online} replicas follow it, and a majority needs {needed}: durability quorum cannot be reached")
+    return found
 
 
 def _level(settings: dict[str, str]) -> Durability:

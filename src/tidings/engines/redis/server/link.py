@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import NoScriptError, RedisError
 
 from tidings.engines.redis.server.errors import translate
-from tidings.engines.redis.server.levels import Server, examine
+from tidings.engines.redis.server.levels import Server, examine, lacks, read_information
 from tidings.engines.redis.server.options import Target
 from tidings.engines.redis.server.pipe import Ear, Pipe
 from tidings.engines.redis.server.quorum import STORED, Quorum
@@ -127,15 +127,16 @@ class Link:
 
     async def _make(self) -> None:
         self._pipe = Pipe(await self._dial(), self._broke)
-        self._ear = Ear(await self._dial(), self._broke, self._hear)
-        listening = [self._ear.send("SUBSCRIBE", self.channel), self._ear.send("SUBSCRIBE", self._common)]
-        listening += [self._ear.send(_verb(native.decode()), native) for native in self._heard]
-        loading = [self._pipe.send("SCRIPT", "LOAD", source) for source in SOURCES.values()]
+        # first and alone: whoever lacks a password may send nothing as long as a script
         self.server = await examine(self._pipe, self.target.options.replicas)
         begun = time.time()
         seconds, micros = await self._pipe.send("TIME")
         skew = int(seconds) + int(micros) / 1e6 - (begun + time.time()) / 2
         self.skew = skew if abs(skew) > SKEW_SECONDS else 0.0
+        self._ear = Ear(await self._dial(), self._broke, self._hear)
+        listening = [self._ear.send("SUBSCRIBE", self.channel), self._ear.send("SUBSCRIBE", self._common)]
+        listening += [self._ear.send(_verb(native.decode()), native) for native in self._heard]
+        loading = [self._pipe.send("SCRIPT", "LOAD", source) for source in SOURCES.values()]
         await asyncio.gather(*listening, *loading)
         self._broken.clear()
         self._connected.set()
@@ -218,6 +219,8 @@ class Link:
         while True:
             pipe = self._pipe if self._connected.is_set() else None
             pipe = pipe or await self._wait(deadline)
+            if pipe.stalled and not quorum and not await self._room(pipe, deadline):
+                continue
             command = ("EVALSHA", SUMS[script], 1, self._prefix, *arguments)
             try:
                 return await (self._prove(deadline, command) if quorum else self._ask(pipe, deadline, command))
@@ -242,9 +245,21 @@ class Link:
                 raise AnswerLost(f"{self.name}: the connection was lost") from None
             raise translate(self.name, error) from None
 
+    async def _room(self, pipe: Pipe, deadline: float) -> bool:
+        """Let what was sent go first; return whether the connection is still there then. Raises `BrokerUnavailable`
+        when the server does not take it until the deadline."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await pipe.room()
+        except TimeoutError as error:
+            raise translate(self.name, error) from None
+        return pipe is self._pipe and self._connected.is_set()
+
     async def _prove(self, deadline: float, command: tuple[Any, ...]) -> Any:
         """Send a command on the connection for that; return its answer when a majority has what it stored."""
         pipe = self._quorum or await self._open_quorum()
+        if pipe.stalled:
+            await self._room(pipe, deadline)
         proof = pipe.proof()  # of what is sent in this turn of the loop, too
         try:
             answer = await self._ask(pipe, deadline, command)
@@ -273,6 +288,14 @@ class Link:
         deadline = asyncio.get_running_loop().time() + self.target.options.request_seconds
         return await self._ask(await self._wait(deadline), deadline, command)
 
+    async def problems(self) -> list[str]:
+        """Return what is the matter with the server now. Raises what `run` raises."""
+        await self.open()
+        await self.ask("SETRANGE", f"{self.channel}:health", 0, "")  # refused as a publish is; it leaves nothing behind
+        told = read_information(await self.ask("INFO", "memory", "replication"))
+        needed = self.target.options.needed if self.server.quorum else 0
+        return [f"{self.name}: {problem}" for problem in (*self.server.problems, *lacks(told, needed))]
+
     # -- being told
 
     async def listen(self, native: str, heard: Heard) -> None:
@@ -292,7 +315,7 @@ class Link:
 
     def _hear(self, native: bytes, channel: bytes, payload: bytes) -> None:
         if native == self._own:
-            self._told(payload.decode())
+            self._told(payload.decode(errors="replace"))  # anybody may say anything on a channel
         elif channel == self._common.encode():
             self._news()
         for heard, text in tuple(self._heard.get(native, {}).items()):

@@ -36,6 +36,11 @@ class RedisOptions(BrokerOptions, frozen=True, kw_only=True):
         check_name("prefix", self.prefix)
         check_count("replicas", self.replicas, 1, MOST_REPLICAS)
 
+    @property
+    def needed(self) -> int:
+        """How many replicas are a majority, with the primary."""
+        return self.replicas // 2
+
 
 class Target:
     """The server of a URL. Printing it never shows the password."""

@@ -10,7 +10,7 @@ from typing import Any
 from hiredis import Reader, pack_command
 from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import InvalidResponse, NoScriptError, ResponseError
 
 
 class Pipe(asyncio.Protocol):
@@ -28,9 +28,14 @@ class Pipe(asyncio.Protocol):
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._unsent: list[bytes] = []
         self._loop = asyncio.get_running_loop()
-        self._parser = Reader(replyError=_refusal)
+        self._parser = Reader(protocolError=InvalidResponse, replyError=_refusal)
         self._gone: asyncio.Future[None] = self._loop.create_future()
         self._broken: Exception | None = None
+        self.stalled = 0
+        """Not 0 while the server does not take what is sent, or somebody still waits for that; see `room`."""
+        self._line = asyncio.Lock()
+        self._taking = asyncio.Event()
+        self._taking.set()
         self._transport.set_protocol(self)
 
     def send(self, *command: Any) -> asyncio.Future[Any]:
@@ -54,13 +59,33 @@ class Pipe(asyncio.Protocol):
         if self._broken is None:
             self._transport.writelines(unsent)
 
+    async def room(self) -> None:
+        """Wait until the server takes more, or the connection is broken; who came first goes first. What is sent
+        without it is kept in memory meanwhile."""
+        self.stalled += 1
+        try:
+            async with self._line:
+                await self._taking.wait()
+        finally:
+            self.stalled -= 1
+
+    def pause_writing(self) -> None:
+        self.stalled += 1
+        self._taking.clear()
+
+    def resume_writing(self) -> None:
+        self.stalled -= 1
+        self._taking.set()
+
     def data_received(self, data: bytes) -> None:
         try:
             self._parser.feed(data)
             while self._broken is None and (answer := self._parser.gets()) is not False:
                 self.answered(answer)
-        except Exception as error:  # whatever it was, the connection is of no more use
+        except InvalidResponse as error:
             self.end(error)
+        except Exception as error:  # whatever it was, the connection is of no more use
+            self.end(Disconnected(f"unreadable: {error}"))
 
     def connection_lost(self, error: Exception | None) -> None:
         self.end(error or Disconnected())
@@ -81,6 +106,7 @@ class Pipe(asyncio.Protocol):
         if self._broken is not None:
             return
         self._broken = error
+        self._taking.set()
         waiting, self._waiting = self._waiting, deque()
         for future in waiting:
             if not future.done():
@@ -92,7 +118,7 @@ class Pipe(asyncio.Protocol):
         self.end(Disconnected("the connection was closed"))
         self._transport.abort()
         await self._connection.disconnect(nowait=True)
-        await self._gone
+        await asyncio.wait([self._gone])  # who closes may be cancelled, and another closes it then
 
 
 class Ear(Pipe):

@@ -28,7 +28,7 @@ class Quorum(Pipe):
 
     def __init__(self, connection: Connection, lost: Callable[[Exception], None], options: RedisOptions) -> None:
         super().__init__(connection, lost)
-        self.needed = options.replicas // 2  # with the primary they are a majority
+        self.needed = options.needed
         self._milliseconds = max(1, round(min(WAIT_SECONDS, options.request_seconds / 2) * 1000))
         self._channel = f"{options.prefix}::quorum"
         self._unproven: list[asyncio.Future[bool]] = []

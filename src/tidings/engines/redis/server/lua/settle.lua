@@ -24,8 +24,6 @@ local function owned(run) -- the ids that the consumer has at this attempt
   return mine
 end
 
--- First everything is read, and nothing done.
-
 local runs, lost, turn = {}, {}, 0
 
 local function is_pending(run, id) -- with whomever
@@ -44,6 +42,8 @@ local function keep_owned(run)
   end
   run.ids = kept
 end
+
+-- First everything is read, and nothing done.
 
 while at < #ARGV do
   local run = { topic = take(), suffix = take(), attempt = take_number(), kind = take(), wait = take_number(),
