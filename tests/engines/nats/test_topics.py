@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from nats.js.client import JetStreamContext
 from nats.js.errors import NotFoundError
@@ -9,6 +11,8 @@ from nats.js.errors import NotFoundError
 from tests.engines.conftest import Open
 from tidings import AsyncClient, TopicOptions
 from tidings.engines.nats.engine import NatsEngine
+from tidings.engines.nats.server.errors import NoResponder
+from tidings.engines.nats.server.jetstream import PubAck
 from tidings.errors import BrokerRefused, InvalidOption, InvalidTopic, TopicExists, TopicNotFound
 
 KEPT = TopicOptions(partitions=2, retention_period=60, retention_bytes=10_000, retention_messages=5)
@@ -82,3 +86,19 @@ async def test_a_stream_that_was_lost_is_made_again(client: AsyncClient, engine:
 async def test_names_are_checked(engine: NatsEngine) -> None:
     with pytest.raises(InvalidTopic):
         await engine.create_topic("a//b", TopicOptions())
+
+
+async def test_a_leader_that_is_being_elected_is_waited_for(
+    engine: NatsEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody takes an entry meanwhile, and nobody else has made the topic."""
+    elected, store = asyncio.Event(), engine._catalog._jetstream.store
+    asyncio.get_running_loop().call_later(0.4, elected.set)
+
+    async def electing(subject: str, body: bytes, headers: dict[str, str] | None = None) -> PubAck:
+        if not elected.is_set():
+            raise NoResponder("no leader")
+        return await store(subject, body, headers)
+
+    monkeypatch.setattr(engine._catalog._jetstream, "store", electing)
+    assert (await engine.create_topic("orders", TopicOptions())).name == "orders"

@@ -32,6 +32,9 @@ PAGE = 1000
 OPERATION = "KV-Operation"
 DELETED = "DEL"
 
+LEADER_SECONDS = 0.05
+"""Before an entry is put again for which nobody was there: a cluster elects a leader within some tenths of a second."""
+
 PAUSE_SECONDS = 0.5
 """Before the bucket is read on after an error: what fills up for a moment is over by then."""
 
@@ -169,8 +172,9 @@ class Catalog:
                 raise translate(refusal, "writing to the bucket of the bus") from refusal
             await self.refresh()
             return False
-        except NoResponder:
-            await self.refresh()  # which makes a bucket that is not there
+        except NoResponder:  # there is no bucket, or none of its servers leads at the moment
+            await self.refresh()
+            await asyncio.sleep(LEADER_SECONDS)
             return False
         except NoAnswer as error:
             raise translate(error, "writing to the bucket of the bus") from error

@@ -329,3 +329,15 @@ async def test_who_waits_for_the_server_is_told_of_the_end(calls: Calls, far: st
     with pytest.raises(Closed):
         async with asyncio.timeout(5):
             await waiting
+
+
+async def test_letting_go_closes_all_connections_also_when_it_is_cancelled(calls: Calls, url: str) -> None:
+    link = calls.link(url)
+    await link.open()
+    pipes = link._pipes()
+    dropping = asyncio.create_task(link._drop(Disconnected("for a test")))
+    asyncio.get_running_loop().call_soon(dropping.cancel)  # when it has begun
+    await asyncio.wait([dropping])
+    assert dropping.cancelled()
+    await until(lambda: all(pipe._gone.done() for pipe in pipes))
+    assert len(pipes) == 2

@@ -157,8 +157,8 @@ class Link:
         self._broke(error)
         pipes = self._pipes()
         self._pipe = self._ear = self._quorum = None
-        for pipe in pipes:
-            await pipe.close()
+        # cancelled, it goes on by itself: who is cancelled here, as the client closes, has forgotten the others
+        await asyncio.shield(asyncio.gather(*(pipe.close() for pipe in pipes)))
 
     async def _tend(self) -> None:
         """Ask from time to time whether the connections live; make them anew when they do not."""
