@@ -22,17 +22,6 @@ PLAIN = TopicOptions(max_retries=2, retry_delay=0)
 EXPIRING = replace(PLAIN, dead_letter_expired=True)
 
 
-@pytest.fixture
-async def line() -> Line:
-    return Line()
-
-
-@pytest.fixture
-async def tail() -> Line:
-    """Of a temporary subscription."""
-    return Line(leased=False)
-
-
 # -- reading
 
 

@@ -18,17 +18,6 @@ from tidings.model.options import MAX_PREFETCH, TopicOptions
 EXPIRING = TopicOptions(max_retries=2, retry_delay=0, dead_letter_expired=True)
 
 
-@pytest.fixture
-async def line() -> Line:
-    return Line()
-
-
-@pytest.fixture
-async def tail() -> Line:
-    """Of a temporary subscription."""
-    return Line(leased=False)
-
-
 async def test_there_is_nothing_to_ack_in_a_temporary_subscription(tail: Line) -> None:
     feed = feed_of(tail, group=None)
     tail.put(delivery(1))
